@@ -1,0 +1,30 @@
+"""The field names, statuses and types of Eliot's wire format, spelled once."""
+
+from typing import Final
+
+TASK_UUID: Final = "task_uuid"
+TASK_LEVEL: Final = "task_level"
+TIMESTAMP: Final = "timestamp"
+MESSAGE_TYPE: Final = "message_type"
+ACTION_TYPE: Final = "action_type"
+ACTION_STATUS: Final = "action_status"
+EXCEPTION: Final = "exception"
+REASON: Final = "reason"
+TRACEBACK: Final = "traceback"
+
+STARTED: Final = "started"
+SUCCEEDED: Final = "succeeded"
+FAILED: Final = "failed"
+END_STATUSES: Final = frozenset({SUCCEEDED, FAILED})
+
+TRACEBACK_TYPE: Final = "eliot:traceback"
+DESTINATION_FAILURE: Final = "eliot:destination_failure"
+SERIALIZATION_FAILURE: Final = "eliot:serialization_failure"
+REMOTE_TASK: Final = "eliot:remote_task"
+
+# What the framework itself puts into every message: where in which tree, and when.
+PLACE_FIELDS: Final = frozenset({TASK_UUID, TASK_LEVEL, TIMESTAMP})
+# What a user's field may not be called, because its presence is what makes a message part of an
+# action, or gives it its place.
+RESERVED_IN_MESSAGE: Final = PLACE_FIELDS | {ACTION_TYPE, ACTION_STATUS}
+RESERVED_IN_ACTION: Final = RESERVED_IN_MESSAGE

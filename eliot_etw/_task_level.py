@@ -1,0 +1,134 @@
+"""Where a message stands in its task: levels and task ids, text <-> value."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from os import urandom
+from typing import TYPE_CHECKING, final
+
+from eliot_etw.exceptions import InvalidTaskID
+
+if TYPE_CHECKING:
+    from pyrsistent.typing import PVector
+
+
+@final
+class TaskLevel(tuple[int, ...]):
+    """A place in the tree of a task: positions counted from 1, outermost action first.
+
+    ``(2, 3)`` is the third message within the action that is the second item of the task.
+
+    >>> TaskLevel([2, 3]) == TaskLevel(level=[2, 3]) == (2, 3)
+    True
+    >>> TaskLevel([2, 3]).parent()
+    TaskLevel((2,))
+    """
+
+    __slots__ = ()
+
+    def __new__(cls, level: Iterable[int] = ()) -> TaskLevel:
+        return super().__new__(cls, level)
+
+    def __repr__(self) -> str:
+        return f"TaskLevel({super().__repr__()})"
+
+    @property
+    def level(self) -> PVector[int]:
+        """The positions as a persistent vector, as Eliot gives them."""
+        # pyrsistent takes longer to import than all the rest: only who asks for it pays.
+        from pyrsistent import pvector  # noqa: PLC0415 - see above
+
+        return pvector(self)
+
+    def as_list(self) -> list[int]:
+        """Return the positions as the list that a message carries in ``task_level``."""
+        return list(self)
+
+    @classmethod
+    def from_string(cls, string: str) -> TaskLevel:
+        """Read what `to_string` wrote.
+
+        >>> TaskLevel.from_string("/2/3")
+        TaskLevel((2, 3))
+
+        Raises:
+            ValueError: If a position is not a whole number.
+        """
+        return cls(int(position) for position in string.split("/") if position)
+
+    def to_string(self) -> str:
+        """Write the level as text.
+
+        >>> TaskLevel([2, 3]).to_string()
+        '/2/3'
+        """
+        return "/" + "/".join(map(str, self))
+
+    def next_sibling(self) -> TaskLevel:
+        """Return the place that follows this one within the same action."""
+        return TaskLevel((*self[:-1], self[-1] + 1))
+
+    def child(self) -> TaskLevel:
+        """Return the first place within this one."""
+        return TaskLevel((*self, 1))
+
+    def parent(self) -> TaskLevel | None:
+        """Return the place of the action that this one stands in; the root has none."""
+        return TaskLevel(self[:-1]) if self else None
+
+    def is_sibling_of(self, task_level: TaskLevel) -> bool:
+        """Say whether both stand in the same action."""
+        return self.parent() == task_level.parent()
+
+    # Eliot's spellings. They stand here, not in _compat.py, because they belong to a class.
+    fromString = from_string  # noqa: N815 - Eliot's spelling
+    toString = to_string  # noqa: N815 - Eliot's spelling
+
+
+def parse_task_id(task_id: str | bytes) -> tuple[str, TaskLevel]:
+    """Split a serialized task id into the task and the place inside it.
+
+    >>> parse_task_id("0b9c@/2/1")
+    ('0b9c', TaskLevel((2, 1)))
+
+    Args:
+        task_id: What `Action.serialize_task_id` returned, as text or ASCII bytes.
+
+    Returns:
+        The task's UUID, and the level: one or more positions counted from 1, outermost first.
+
+    Raises:
+        InvalidTaskID: If there is no ``@``, or a position is not a whole number above 0.
+
+    Source:
+        Eliot's task id format, ``<task_uuid>@/<n>/<n>``.
+    """
+    try:
+        text = task_id.decode("ascii") if isinstance(task_id, bytes) else task_id
+        uuid, at, level = text.partition("@")
+        positions = [int(position) for position in level.split("/") if position]
+        if uuid and at and level.startswith("/") and positions and min(positions) > 0:
+            return uuid, TaskLevel(positions)
+    except (AttributeError, TypeError, ValueError):
+        pass
+    msg = (
+        f"task_id must look like '<task_uuid>@/<n>/<n>', got {task_id!r}. "
+        "Pass the value returned by serialize_task_id() unchanged."
+    )
+    raise InvalidTaskID(msg)
+
+
+# The two bits that RFC 9562, section 4.1, fixes in the digit after the third hyphen.
+_VARIANT = dict(zip("0123456789abcdef", "89ab" * 4, strict=True))
+
+
+def new_task_uuid() -> str:
+    """Make the name of a new task: a random (version 4) UUID as text.
+
+    `uuid.uuid4` gives the same at several times the cost, most of it for the `UUID` object.
+
+    Source:
+        RFC 9562, section 5.4.
+    """
+    h = urandom(16).hex()
+    return f"{h[:8]}-{h[8:12]}-4{h[13:16]}-{_VARIANT[h[16]]}{h[17:20]}-{h[20:]}"

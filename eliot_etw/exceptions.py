@@ -1,0 +1,74 @@
+"""Every exception that the library raises, as a tree.
+
+    EliotError
+    ├── InvalidTaskID (ValueError)
+    ├── MissingDependency (ImportError)
+    ├── TooManyCalls (RuntimeError)
+    ├── ValidationError
+    ├── UnflushedTracebacks
+    └── InvalidTree (ValueError)
+        ├── WrongTask
+        ├── WrongTaskLevel
+        ├── WrongActionType
+        ├── InvalidStatus
+        ├── DuplicateChild
+        └── InvalidStartMessage
+
+They are raised while something is set up, tested or read back.
+A call that logs raises none of them.
+"""
+
+
+class EliotError(Exception):
+    """The root of the library's own exceptions."""
+
+
+class InvalidTaskID(EliotError, ValueError):
+    """A serialized task id is not of the form ``<task_uuid>@/<n>/<n>``."""
+
+
+class MissingDependency(EliotError, ImportError):
+    """A feature needs a package that is not installed."""
+
+
+class TooManyCalls(EliotError, RuntimeError):
+    """What `preserve_context` returned was called a second time.
+
+    Its place in the tree can be taken only once: call `preserve_context` again for each callable.
+    """
+
+
+class ValidationError(EliotError):
+    """A field, or a whole message, is not what its type says."""
+
+
+class UnflushedTracebacks(EliotError):
+    """A test logged tracebacks that it did not flush with `MemoryLogger.flush_tracebacks`."""
+
+
+class InvalidTree(EliotError, ValueError):
+    """Messages do not fit together as one action."""
+
+
+class WrongTask(InvalidTree):
+    """A message belongs to another task than the action it was given to."""
+
+
+class WrongTaskLevel(InvalidTree):
+    """A message is not a direct child of the action it was given to."""
+
+
+class WrongActionType(InvalidTree):
+    """The end of an action has another type than its start."""
+
+
+class InvalidStatus(InvalidTree):
+    """The end of an action says neither that it succeeded nor that it failed."""
+
+
+class DuplicateChild(InvalidTree):
+    """Two different children claim one place."""
+
+
+class InvalidStartMessage(InvalidTree):
+    """The start of an action has another status than ``started``, or is not its first message."""
