@@ -1,0 +1,218 @@
+"""Run everything that must pass, in environments of its own: `python3 tools/test.py`.
+
+Needs Python and a network on the first run, and nothing else. With ``CI=true`` in the environment
+it tests with every supported Python that it finds, and once without any extra.
+"""
+
+from __future__ import annotations
+
+import argparse
+import glob
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree as ET
+
+from _environment import (
+    ROOT,
+    WINDOWS,
+    Interpreter,
+    SetUpError,
+    prepare,
+    probe,
+    supported_versions,
+    this_interpreter,
+)
+
+ENVIRONMENTS = ROOT / ".venvs"
+EVERYTHING = "all,test,docs,bench"
+# What the suite itself is made of; every other package is an extra that a test may miss.
+BARE_MINIMUM = ("pytest >= 8.2", "hypothesis >= 6.100")
+# A test that misses a package skips with one of these words: pytest.importorskip's, and ours.
+_MISSING_PACKAGE = re.compile(r"could not import|needs the package|not installed")
+
+
+@dataclass
+class Tally:
+    """What has been found so far."""
+
+    passed: int = 0
+    failed: int = 0
+    skipped: int = 0
+    complaints: list[str] = field(default_factory=list)
+
+    def complain(self, what: str) -> None:
+        """Count one failure that is not a test's."""
+        self.failed += 1
+        self.complaints.append(what)
+
+    def read_report(self, report: Path, name: str, *, complete: bool) -> None:
+        """Add what a run of pytest reported.
+
+        Args:
+            report: The run's JUnit XML.
+            name: What to call the run.
+            complete: Whether every package was there, so that missing one is no reason to skip.
+        """
+        for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest wrote it
+            skip = case.find("skipped")
+            if case.find("failure") is not None or case.find("error") is not None:
+                self.failed += 1
+            elif skip is None:
+                self.passed += 1
+            elif complete and _MISSING_PACKAGE.search(skip.get("message", "")):
+                self.complain(f"{name}: {case.get('name')} skipped: {skip.get('message')}")
+            else:
+                self.skipped += 1
+
+
+def find_interpreters(running: Interpreter) -> list[Interpreter]:
+    """Find one Python of each supported version, the running one for its own."""
+    found = {running.version: running}
+    for version in supported_versions():
+        if version not in found:
+            candidates = (probe(program) for program in _candidates(version))
+            match = next((c for c in candidates if c and c.version == version), None)
+            if match:
+                found[version] = match
+    return sorted(found.values(), key=lambda interpreter: int(interpreter.version.split(".")[1]))
+
+
+def _candidates(version: str) -> list[str]:
+    """List programs that may be a Python of the version: those on the PATH, then pyenv's."""
+    name = f"python{version}"
+    # Each folder on its own, because the first hit may be a pyenv shim which only fails.
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    on_path = [shutil.which(name, path=folder) for folder in folders if folder]
+    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
+    program = "python.exe" if WINDOWS else f"bin/{name}"
+    pattern = str(pyenv / f"{glob.escape(version)}.*" / program)
+    return [path for path in on_path if path] + sorted(glob.glob(pattern), reverse=True)
+
+
+def choose(wanted: Sequence[str], *, is_ci: bool) -> list[Interpreter]:
+    """Choose the Pythons to test with, and say which are not there.
+
+    Raises:
+        SetUpError: If one that was asked for by name is not there.
+    """
+    running = this_interpreter()
+    if not wanted and not is_ci:
+        return [running]
+    found = find_interpreters(running)
+    missing = set(wanted or supported_versions()) - {each.version for each in found}
+    if wanted and missing:
+        msg = f"found no working Python {', '.join(sorted(missing))}. Install it, or leave it out."
+        raise SetUpError(msg)
+    if missing:
+        print(f"Not on this machine, so not tested: Python {', '.join(sorted(missing))}")
+    return [each for each in found if not wanted or each.version in wanted]
+
+
+def run_suite(tally: Tally, interpreter: Interpreter, rest: Sequence[str], *, bare: bool) -> None:
+    """Run pytest with one Python, with every extra or with none."""
+    name = f"Python {interpreter.version} {'without extras' if bare else 'with everything'}"
+    python = _environment(tally, name, interpreter, bare=bare)
+    if python is None:
+        return
+    report = ENVIRONMENTS / f"{interpreter.version}-report.xml"
+    report.unlink(missing_ok=True)
+    parallel = [] if bare else ["-n", "2"]
+    status = _run(python, "pytest", f"--junitxml={report}", *parallel, *rest)
+    failed_before = tally.failed
+    if report.exists():
+        tally.read_report(report, name, complete=not bare)
+    if status and tally.failed == failed_before:
+        tally.complain(f"{name}: pytest ended with status {status}")
+
+
+def build_docs(tally: Tally, interpreter: Interpreter) -> None:
+    """Build the documentation, where a warning is an error."""
+    name = "Documentation"
+    python = _environment(tally, name, interpreter, bare=False)
+    if python is None:
+        return
+    if _run(python, "sphinx", "-n", "-W", "--keep-going", "-q", "docs", "docs/_build"):
+        tally.complain(f"{name}: sphinx-build found something wrong")
+    else:
+        print("built without a warning")
+
+
+def _environment(tally: Tally, name: str, interpreter: Interpreter, *, bare: bool) -> Path | None:
+    """Announce a run and return the Python for it, or complain that there is none."""
+    print(f"\n#### {name}", flush=True)
+    folder = ENVIRONMENTS / f"{interpreter.version}-{'bare' if bare else 'all'}"
+    try:
+        if bare:
+            return prepare(folder, interpreter, also=BARE_MINIMUM)
+        return prepare(folder, interpreter, EVERYTHING)
+    except SetUpError as error:
+        tally.complain(f"{name}: {error}")
+        return None
+
+
+def _run(python: Path, module: str, *arguments: str) -> int:
+    """Run a module in the checkout, without the variables that let other packages in."""
+    unwanted = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"}
+    kept = {name: value for name, value in os.environ.items() if name not in unwanted}
+    command = [str(python), "-m", module, *arguments]
+    return subprocess.run(
+        command, cwd=ROOT, env=kept | {"PYTHONNOUSERSITE": "1"}, check=False
+    ).returncode
+
+
+def _read_arguments() -> argparse.Namespace:
+    """Read the command line; what follows ``--`` is pytest's."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument(
+        "--python",
+        action="append",
+        default=[],
+        metavar="X.Y",
+        help="test with this Python (may be repeated); default: the one that runs this",
+    )
+    parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
+    return parser.parse_args()
+
+
+def main() -> int:
+    """Run it all, print the sum, and return 0 only if all of it passed."""
+    arguments = _read_arguments()
+    is_ci = os.environ.get("CI", "").lower() not in {"", "0", "false"}
+    started = time.monotonic()
+    interpreters = choose(arguments.python, is_ci=is_ci)
+    print("Testing with Python", ", ".join(each.version for each in interpreters))
+    running = f"{sys.version_info.major}.{sys.version_info.minor}"
+    main_one = next((i for i in interpreters if i.version == running), interpreters[-1])
+    tally = Tally()
+    for interpreter in interpreters:
+        run_suite(tally, interpreter, arguments.pytest, bare=False)
+    if is_ci:
+        run_suite(tally, main_one, arguments.pytest, bare=True)
+    if (ROOT / "docs" / "conf.py").exists():
+        build_docs(tally, main_one)
+    print("\n#### All together")
+    for complaint in tally.complaints:
+        print("FAILED", complaint)
+    seconds = time.monotonic() - started
+    runs = len(interpreters) + is_ci
+    print(
+        f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped "
+        f"in {runs} run{'s' if runs > 1 else ''}, {seconds:.0f} s"
+    )
+    return 1 if tally.failed or not tally.passed else 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except SetUpError as error:
+        sys.exit(f"test.py: {error}")
+    except KeyboardInterrupt:
+        sys.exit(130)
