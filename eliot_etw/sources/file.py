@@ -1,0 +1,241 @@
+"""Messages read back from files of JSON lines: plain, compressed, or still growing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any, BinaryIO, NamedTuple, TypeAlias, final
+
+from eliot_etw._json import decode_line
+from eliot_etw._names import TASK_LEVEL, TASK_UUID
+from eliot_etw._written import place_of
+from eliot_etw.sources._compressed import MAGIC_BYTES, plain, refuse_compressed
+from eliot_etw.typing import MessageDict
+
+_CHUNK_BYTES = 1 << 18
+# A longer line is no message but, say, a device without an end: it is skipped, not kept in memory.
+_MAX_LINE_BYTES = 1 << 28
+# Begins what stands for such a line: no JSON begins with it.
+_OVERLONG = b"\0overlong"
+
+
+class BadLine(NamedTuple):
+    """A line that is no message: where it is, and why it is none."""
+
+    name: str
+    number: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"{self.name}:{self.number}: {self.why}"
+
+
+OnBadLine: TypeAlias = Callable[[BadLine], object]
+
+
+@final
+class FileSource:
+    """The messages of a file with one JSON object a line, as `FileDestination` writes it.
+
+    Files compressed with gzip, xz or Zstandard are recognised by their content. Whatever else is
+    in the file, every line that is a message is given. The others are reported and skipped; blank
+    ones are just skipped.
+
+    Args:
+        file: A path, or a file opened for bytes. A path is opened anew by each iteration, which
+            raises `OSError` if it cannot be read, or (at its end) if compressed data is damaged.
+        on_bad_line: Called for each line that is no message.
+        name: What to call the file in reports, if not by its path.
+    """
+
+    def __init__(
+        self,
+        file: str | os.PathLike[str] | BinaryIO,
+        *,
+        on_bad_line: OnBadLine | None = None,
+        name: str | None = None,
+    ) -> None:
+        self._file = file
+        self._on_bad_line = on_bad_line
+        self.name = name or _name_of(file)
+
+    def __iter__(self) -> Iterator[MessageDict]:
+        messages = _Messages(self.name, self._on_bad_line)
+        file = self._file
+        if isinstance(file, (str, os.PathLike)):
+            # Unbuffered: of a pipe, what is there now is shown now.
+            with open(file, "rb", buffering=0) as opened:
+                yield from messages.of(_chunks(opened.read))
+        else:
+            read: Callable[[int], bytes | None] = getattr(file, "read1", file.read)
+            yield from messages.of(_chunks(read))
+
+
+@final
+class FollowedFile:
+    """The messages of a file that a program is writing to.
+
+    The file may not exist yet, be renamed and made anew, or be cut to nothing, as logrotate does:
+    like ``tail -F``, this goes on with the file of that name, after what was left in the old one.
+
+    Args:
+        path: The file; not a compressed one.
+        on_bad_line: Called for each line that is no message.
+    """
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, on_bad_line: OnBadLine | None = None
+    ) -> None:
+        self._path = path
+        self._file: BinaryIO | None = None
+        self._messages = _Messages(_name_of(path), on_bad_line)
+
+    def poll(self) -> Iterator[MessageDict]:
+        """Give what has been written since the last call; never waits.
+
+        A line that is not finished yet is given by the call that finds its end.
+
+        Raises:
+            OSError: If the file cannot be read, or is compressed.
+        """
+        yield from self._read()
+        if not self._is_current():
+            # Written between the last read and the renaming.
+            yield from self._read()
+            yield from self._messages.rest()
+            self.close()
+            yield from self._read()
+
+    def close(self) -> None:
+        """Close the file. A later `poll` opens it again, from its start."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+            self._messages.number = 0
+
+    def _read(self) -> Iterator[MessageDict]:
+        """Give the complete lines that are there."""
+        if self._file is None:
+            try:
+                self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115 - kept open
+            except FileNotFoundError:
+                return
+            refuse_compressed(self._file.read(MAGIC_BYTES), self._messages.name)
+            self._file.seek(0)
+        yield from self._messages.finished(_chunks(self._file.read))
+
+    def _is_current(self) -> bool:
+        """Say whether the path still names the opened file, not cut since."""
+        if self._file is None:
+            return True
+        opened = os.fstat(self._file.fileno())
+        try:
+            now = os.stat(self._path)
+        except FileNotFoundError:
+            return True
+        return os.path.samestat(opened, now) and now.st_size >= self._file.tell()
+
+
+@final
+class _Messages:
+    """Turns the bytes of one file into messages, counting its lines."""
+
+    def __init__(self, name: str, on_bad_line: OnBadLine | None) -> None:
+        self.name = name
+        self.number = 0
+        self._on_bad_line = on_bad_line
+        self._unfinished: list[bytes] = []
+        self._unfinished_bytes = 0
+
+    def of(self, chunks: Iterator[bytes]) -> Iterator[MessageDict]:
+        """Give all messages of a file that does not grow."""
+        try:
+            yield from self.finished(plain(chunks, self.name))
+        finally:
+            # Damaged compressed data, too, may end within a line.
+            yield from self.rest()
+
+    def finished(self, chunks: Iterable[bytes]) -> Iterator[MessageDict]:
+        """Give the messages of all lines that have an end; keep the rest for the next call."""
+        for chunk in chunks:
+            lines = chunk.split(b"\n")
+            if len(lines) == 1:
+                self._keep(chunk)
+                continue
+            if self._unfinished:
+                lines[0] = b"".join([*self._unfinished, lines[0]])
+            self._unfinished.clear()
+            self._unfinished_bytes = 0
+            self._keep(lines.pop())
+            yield from self._decoded(lines)
+
+    def rest(self) -> Iterator[MessageDict]:
+        """Give the message of the last line, which has no end."""
+        line = b"".join(self._unfinished)
+        self._unfinished.clear()
+        yield from self._decoded([line] if line else [], ended=False)
+
+    def _keep(self, piece: bytes) -> None:
+        """Keep a piece of a line for later."""
+        self._unfinished_bytes += len(piece)
+        if self._unfinished_bytes > _MAX_LINE_BYTES:
+            self._unfinished = [_OVERLONG]
+        elif piece:
+            self._unfinished.append(piece)
+
+    def _decoded(self, lines: Iterable[bytes], *, ended: bool = True) -> Iterator[MessageDict]:
+        """Give the lines that are messages; report the others."""
+        decode, place = decode_line, place_of
+        for line in lines:
+            self.number += 1
+            try:
+                message = decode(line)
+                if type(message) is dict and place(message):
+                    yield message
+                    continue
+                why = _why_no_message(message)
+            except (ValueError, RecursionError) as error:
+                if not line.strip():
+                    continue
+                why = _why_no_json(line, error, ended=ended)
+            if self._on_bad_line:
+                self._on_bad_line(BadLine(self.name, self.number, why))
+
+
+def _chunks(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
+    """Read until there is no more."""
+    while chunk := read(_CHUNK_BYTES):
+        yield chunk
+
+
+def _name_of(file: Any) -> str:
+    """Name a file for reports."""
+    if isinstance(file, (str, os.PathLike)):
+        return os.fsdecode(file)
+    return str(getattr(file, "name", "<stream>"))
+
+
+def _why_no_json(line: bytes, error: Exception, *, ended: bool) -> str:
+    """Say why a line could not be decoded."""
+    if line.startswith(_OVERLONG):
+        return f"longer than {_MAX_LINE_BYTES >> 20} MiB"
+    if not ended:
+        return "the last line is unfinished"
+    if isinstance(error, RecursionError):
+        return "not JSON: nested too deep"
+    return f"not JSON: {error}"
+
+
+def _why_no_message(value: Any) -> str:
+    """Say why a JSON value is no message."""
+    if not isinstance(value, dict):
+        return f"not a message: {_KINDS.get(type(value), 'a number')}, not an object"
+    for field in (TASK_UUID, TASK_LEVEL):
+        if field not in value:
+            return f"not a message: no {field}"
+    if not isinstance(value[TASK_UUID], str):
+        return f"not a message: {TASK_UUID} is not text"
+    return f"not a message: {TASK_LEVEL} is not a list of whole numbers above 0"
+
+
+_KINDS = {list: "a list", str: "text", bool: "true or false", type(None): "null"}
