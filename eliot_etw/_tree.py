@@ -3,10 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import Any, Final, TypeAlias, final
+from typing import Final, TypeAlias, final
 
 from eliot_etw._names import ACTION_STATUS, ACTION_TYPE, FAILED, STARTED, SUCCEEDED
-from eliot_etw._written import Written, WrittenAction, WrittenMessage, fingerprint, place_of
+from eliot_etw._written import (
+    Written,
+    WrittenAction,
+    WrittenMessage,
+    fingerprint,
+    is_same,
+    place_of,
+)
 from eliot_etw.typing import MessageDict
 
 _MESSAGE: Final = 0
@@ -178,7 +185,7 @@ class TaskBuilder:
         """Keep a message whose position another holds; say False if both say exactly the same."""
         rivals = self._disputed.setdefault(fingerprint(message), [])
         holders = [node.kids[position]] + [e for e in (node.start, node.end) if e is not None]
-        if any(_is_same(message, other) for other in (*holders, *rivals)):
+        if any(is_same(message, other) for other in (*holders, *rivals)):
             return False
         rivals.append(message)
         node.conflicts.append(message)
@@ -188,30 +195,3 @@ class TaskBuilder:
 def _count_up_to(position: int, kids: dict[int, Kid]) -> int:
     """Count the held positions up to one; nearly always that is all of them."""
     return len(kids) if max(kids) <= position else sum(1 for held in kids if held <= position)
-
-
-def _is_same(message: Any, other: Any) -> bool:
-    """Say whether both are the same in every value and its type, NaN being the same as NaN.
-
-    Python's own equality takes `1`, `1.0` and `True` for the same, and ends in a RecursionError
-    for values nested deeply: neither may cost a message its place.
-    """
-    pairs = [(message, other)]
-    seen = set()
-    for a, b in pairs:
-        if a is b or (id(a), id(b)) in seen:
-            continue
-        if type(a) is not type(b):
-            return False
-        if isinstance(a, dict):
-            if a.keys() != b.keys():
-                return False
-            pairs += [(value, b[key]) for key, value in a.items()]
-        elif isinstance(a, list | tuple):
-            if len(a) != len(b):
-                return False
-            pairs += zip(a, b, strict=True)
-        elif repr(a) != repr(b):
-            return False
-        seen.add((id(a), id(b)))
-    return True

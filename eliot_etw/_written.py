@@ -19,6 +19,7 @@ from eliot_etw._names import (
     TASK_UUID,
     TIMESTAMP,
 )
+from eliot_etw._safe import safe_repr
 from eliot_etw._task_level import TaskLevel
 from eliot_etw.exceptions import (
     DuplicateChild,
@@ -57,7 +58,10 @@ def place_of(message: Mapping[str, Any]) -> tuple[str, list[int]] | None:
 
 @final
 class WrittenMessage:
-    """One message that was logged. Never changes; equal to another of the same fields."""
+    """One message that was logged. Never changes.
+
+    Equal to another whose fields are the same in every value and type; `1` is not `1.0` here.
+    """
 
     __slots__ = ("_fields",)
 
@@ -103,18 +107,56 @@ class WrittenMessage:
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, WrittenMessage):
             return NotImplemented
-        return self._fields == other._fields
+        return is_same(self._fields, other._fields)
 
     def __hash__(self) -> int:
         return fingerprint(self._fields)
 
     def __repr__(self) -> str:
-        return f"WrittenMessage({self._fields!r})"
+        return f"WrittenMessage({safe_repr(self._fields)})"
 
 
 def fingerprint(message: MessageDict) -> int:
-    """Hash what can always be hashed of a message: its numbers and texts, at the top level."""
-    return hash(frozenset(i for i in message.items() if isinstance(i[1], str | int | float)))
+    """Hash what can be hashed of any message: its time, its texts and whole numbers."""
+    hashable = frozenset(item for item in message.items() if isinstance(item[1], str | int))
+    return hash((WrittenMessage(message).timestamp, hashable))
+
+
+def is_same(message: Any, other: Any) -> bool:
+    """Say whether both are the same in every value and its type, NaN being the same as NaN.
+
+    Python's own equality takes `1`, `1.0` and `True` for the same, and ends in a RecursionError
+    for values nested deeply: neither may cost a message its place.
+    """
+    pairs = [(message, other)]
+    seen = set()
+    for a, b in pairs:
+        if a is b or (id(a), id(b)) in seen:
+            continue
+        seen.add((id(a), id(b)))
+        if type(a) is not type(b):
+            return False
+        if isinstance(a, dict):
+            if a.keys() != b.keys():
+                return False
+            pairs += [(value, b[key]) for key, value in a.items()]
+        elif isinstance(a, list | tuple):
+            if len(a) != len(b):
+                return False
+            pairs += zip(a, b, strict=True)
+        elif not _is_equal(a, b):
+            return False
+    return True
+
+
+def _is_equal(a: Any, b: Any) -> bool:
+    """Compare two values of one type that hold no other values."""
+    if isinstance(a, float):
+        return repr(a) == repr(b)  # tells 0.0 from -0.0, and takes NaN for NaN
+    try:
+        return bool(a == b)
+    except Exception:  # noqa: BLE001 - a logged value may be of any type, and a numpy array raises
+        return False
 
 
 Written: TypeAlias = "WrittenAction | WrittenMessage"
@@ -128,6 +170,7 @@ class WrittenAction:
     """
 
     __slots__ = ("_anchor", "_children", "_conflicts", "_depth", "_end", "_is_complete", "_start")
+    _is_complete: bool
 
     def __init__(
         self,
@@ -255,13 +298,13 @@ class WrittenAction:
         return self._end.timestamp if self._end else None
 
     @property
-    def exception(self) -> str | None:
-        """The dotted name of the exception that made the action fail, if one did."""
+    def exception(self) -> Any:
+        """The dotted name of the exception that made the action fail; None if none did."""
         return self._end._fields.get(EXCEPTION) if self._end else None
 
     @property
-    def reason(self) -> str | None:
-        """The text of the exception that made the action fail, if one did."""
+    def reason(self) -> Any:
+        """The text of the exception that made the action fail; None if none did."""
         return self._end._fields.get(REASON) if self._end else None
 
     @property

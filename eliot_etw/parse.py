@@ -71,7 +71,9 @@ class Task:
                 raise InvalidTree(msg)
             builder = self._take_builder()
             self._root = builder.build()
-            self._builder.append(builder)
+            if not self._is_complete:
+                # What is complete is rarely added to, and the builder is as large as the tree.
+                self._builder.append(builder)
         return self._root
 
     def is_complete(self) -> bool:
@@ -97,15 +99,16 @@ class Task:
             WrongTaskLevel: If the message has no usable place. `Parser.add` takes those.
             WrongTask: If the message is of another task.
         """
-        place = place_of(message_dict)
+        message = dict(message_dict)
+        place = place_of(message)
         if place is None:
-            msg = f"A message must have a place in the task, got {message_dict!r}."
+            msg = f"A message must have a place in the task, got {WrittenMessage(message)!r}."
             raise WrongTaskLevel(msg)
         first = place_of(self._log[0]) if self._size else place
         if first is None or first[0] != place[0]:
-            msg = f"A message must be of the task {self.task_uuid!r}, got {message_dict!r}."
+            msg = f"A message must be of task {self.task_uuid!r}, got {WrittenMessage(message)!r}."
             raise WrongTask(msg)
-        return self._add(dict(message_dict), place[1])
+        return self._add(message, place[1])
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Task):
