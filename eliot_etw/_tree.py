@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final, TypeAlias, final
 
-from eliot_etw._names import ACTION_STATUS, ACTION_TYPE, FAILED, STARTED, SUCCEEDED
+from eliot_etw._names import ACTION_STATUS, ACTION_TYPE, FAILED, STARTED, SUCCEEDED, TASK_LEVEL
 from eliot_etw._written import (
     Written,
     WrittenAction,
@@ -146,7 +146,7 @@ class TaskBuilder:
                 None if node.start is None else WrittenMessage(node.start),
                 None if node.end is None else WrittenMessage(node.end),
                 tuple(children),
-                tuple(map(WrittenMessage, node.conflicts)),
+                tuple(map(WrittenMessage, _by_position(node.conflicts, depth))),
                 depth,
             )
         return built[self._root]
@@ -190,6 +190,11 @@ class TaskBuilder:
         rivals.append(message)
         node.conflicts.append(message)
         return True
+
+
+def _by_position(messages: list[MessageDict], depth: int) -> list[MessageDict]:
+    """Order messages of the action at that depth; those of one position as they came."""
+    return sorted(messages, key=lambda message: message[TASK_LEVEL][depth])
 
 
 def _count_up_to(position: int, kids: dict[int, Kid]) -> int:
