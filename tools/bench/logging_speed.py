@@ -175,6 +175,24 @@ SET_UPS: dict[str, Callable[[str, str], Call]] = {
 }
 
 
+def _check(name: str, path: str, timer: Timer, messages: int) -> None:
+    """Make sure that it was logging which was timed, and that nothing is in a buffer still.
+
+    Raises:
+        RuntimeError: If messages are missing.
+    """
+    if path != NOWHERE:
+        logged = Path(path).read_bytes().count(b"\n")
+    else:
+        seen: list[object] = []
+        import_module(MODULES[name]).add_destinations(seen.append)
+        timer.timeit(messages)
+        logged = len(seen)
+    if logged < messages:
+        msg = f"{name} logged {logged} of {messages} messages."
+        raise RuntimeError(msg)
+
+
 def main() -> None:
     """Measure one contender."""
     name, case, path, calls = sys.argv[1:]
@@ -182,7 +200,9 @@ def main() -> None:
     # The garbage collector runs, as it does in a program; timeit would stop it.
     timer = Timer(statement, "gc.enable(); i = 123456", globals={"gc": gc, **names})
     timer.timeit(int(calls) // 10 + 1)  # warm up
-    print(timer.timeit(int(calls)) / int(calls) * 1e6)
+    microseconds = timer.timeit(int(calls)) / int(calls) * 1e6
+    _check(name, path, timer, int(calls) * (1 if case == "message" else 2))
+    print(microseconds)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,254 @@
+"""Tests of tools/: the environments, the command that runs the tests, and the demo."""
+
+import os
+import subprocess
+import sys
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+TOOLS = ROOT / "tools"
+RUNNING = f"{sys.version_info.major}.{sys.version_info.minor}"
+
+posix_only = pytest.mark.skipif(os.name == "nt", reason="a shell script is no program on Windows")
+
+
+def load(name: str) -> ModuleType:
+    """Import a tool, which is a program and not part of a package."""
+    spec = spec_from_file_location(f"tools_{name}", TOOLS / f"{name}.py")
+    module = sys.modules[spec.name] = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _tools_on_path():
+    """Let the tools find each other as they do when they are started."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(TOOLS)
+        yield
+
+
+@pytest.fixture
+def environment():
+    """Return the module _environment, fresh, so that a test may change it."""
+    return load("_environment")
+
+
+@pytest.fixture
+def tester():
+    """Return the module test."""
+    return load("test")
+
+
+@pytest.fixture
+def broken_python(tmp_path):
+    """Make a folder with a python3.12 that only fails, as a pyenv shim does."""
+    folder = tmp_path / "shims"
+    folder.mkdir()
+    shim = folder / "python3.12"
+    shim.write_text("#!/bin/sh\necho 'pyenv: python3.12: command not found' >&2\nexit 127\n")
+    shim.chmod(0o755)
+    return shim
+
+
+class TestInterpreters:
+    """What is a Python that can be used."""
+
+    def test_supported_versions_begin_with_the_oldest_one_that_pip_accepts(self, environment):
+        """The classifiers and python_requires say the same."""
+        requires = f"python_requires = >={environment.supported_versions()[0]}\n"
+        assert requires in (ROOT / "setup.cfg").read_text("utf-8")
+
+    def test_running_one_works(self, environment):
+        """The Python that runs the tests is recognized, with its version."""
+        assert environment.this_interpreter().version == RUNNING
+
+    def test_program_that_is_not_there_is_none(self, environment, tmp_path):
+        """A missing program is no error, it is just no Python."""
+        assert environment.probe(tmp_path / "python3.12") is None
+
+    @posix_only
+    def test_program_that_fails_is_none(self, environment, broken_python):
+        """A pyenv shim of a version that is not installed is no Python."""
+        assert environment.probe(broken_python) is None
+
+    def test_too_old_python_is_told_what_it_takes(self, environment, monkeypatch):
+        """The message has both versions."""
+        monkeypatch.setattr(sys, "version_info", (3, 9, 1))
+        with pytest.raises(environment.SetUpError, match=r"^needs Python 3\.10 or later, this is"):
+            environment.this_interpreter()
+
+    @posix_only
+    def test_failing_shim_hides_no_real_one(self, tester, broken_python, monkeypatch):
+        """Every folder of the PATH is looked into, not only the first that has the name."""
+        real = broken_python.parent.parent / "real"
+        real.mkdir()
+        (real / "python3.12").symlink_to(sys.executable)
+        monkeypatch.setenv("PATH", f"{broken_python.parent}{os.pathsep}{real}")
+        monkeypatch.setenv("PYENV_ROOT", str(real))
+        assert [str(broken_python), str(real / "python3.12")] == tester._candidates("3.12")
+
+
+class TestChoose:
+    """With which Pythons the tests run."""
+
+    def test_only_the_running_one_at_home(self, tester):
+        """A developer waits for one run."""
+        assert [each.version for each in tester.choose([], is_ci=False)] == [RUNNING]
+
+    def test_running_one_is_among_those_of_ci(self, tester, monkeypatch, tmp_path):
+        """However few there are, the one that runs it is tested; the others are named."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+        assert [each.version for each in tester.choose([], is_ci=True)] == [RUNNING]
+
+    def test_missing_ones_are_named(self, tester, monkeypatch, tmp_path, capsys):
+        """What is not tested is said."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setenv("PYENV_ROOT", str(tmp_path))
+        tester.choose([], is_ci=True)
+        others = ", ".join(v for v in tester.supported_versions() if v != RUNNING)
+        expected = f"Not on this machine, so not tested: Python {others}\n"
+        assert expected == capsys.readouterr().out
+
+    def test_one_that_was_asked_for_must_be_there(self, tester):
+        """A wish that cannot be fulfilled is an error, never a shorter run."""
+        with pytest.raises(tester.SetUpError, match=r"^found no working Python 3\.99\. Install"):
+            tester.choose(["3.99"], is_ci=True)
+
+
+@pytest.fixture
+def report(tmp_path):
+    """Let pytest run one test each that passes, fails, breaks, and skips for two reasons."""
+    (tmp_path / "test_it.py").write_text(
+        "import pytest\n"
+        "def test_passes(): pass\n"
+        "def test_fails(): assert False\n"
+        "@pytest.fixture\n"
+        "def broken(): raise OSError\n"
+        "def test_breaks(broken): pass\n"
+        "def test_skips(): pytest.skip('needs Windows')\n"
+        "def test_misses(): pytest.importorskip('no_such_package')\n"
+    )
+    path = tmp_path / "report.xml"
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-p",
+        "no:cacheprovider",
+        f"--junitxml={path}",
+    ]
+    subprocess.run([*command, tmp_path], cwd=tmp_path, capture_output=True, check=False)
+    return path
+
+
+class TestTally:
+    """What counts as passed."""
+
+    def test_bare_run_may_miss_packages(self, tester, report):
+        """Without extras, a test that needs one is skipped."""
+        tally = tester.Tally()
+        tally.read_report(report, "bare", complete=False)
+        assert tester.Tally(passed=1, failed=2, skipped=2) == tally
+
+    def test_complete_run_may_not(self, tester, report):
+        """With every extra there, a test that misses a package has failed: it tested nothing."""
+        tally = tester.Tally()
+        tally.read_report(report, "full", complete=True)
+        assert (tally.passed, tally.failed, tally.skipped) == (1, 3, 1)
+        assert [text[:28] for text in tally.complaints] == ["full: test_misses skipped: "]
+
+
+class FakeInstaller:
+    """Stands for venv and pip, which take long and need a network."""
+
+    def __init__(self, environment, monkeypatch, root):
+        self.installed = []
+        self._environment = environment
+        for name in ("setup.cfg", "pyproject.toml"):
+            (root / name).write_bytes((ROOT / name).read_bytes())
+        monkeypatch.setattr(environment, "ROOT", root)
+        monkeypatch.setattr(environment, "_make", self._make)
+        monkeypatch.setattr(environment, "_install", self._install)
+
+    def _make(self, folder, interpreter):
+        python = self._environment.script(folder, "python")
+        python.parent.mkdir(parents=True, exist_ok=True)
+        python.write_text("")
+
+    def _install(self, python, wishes, log):
+        self.installed.append(wishes)
+
+
+class TestPrepare:
+    """When an environment is made, and when it is used again."""
+
+    @pytest.fixture
+    def fake(self, environment, monkeypatch, tmp_path):
+        """Return what records the installations."""
+        return FakeInstaller(environment, monkeypatch, tmp_path)
+
+    @pytest.fixture
+    def prepare(self, environment, fake, tmp_path):
+        """Return a function that prepares one environment."""
+        running = environment.this_interpreter()
+        return lambda *more: environment.prepare(tmp_path / "env", running, *more)
+
+    def test_second_time_it_is_used_again(self, prepare, fake, tmp_path):
+        """Nothing is installed if nothing has changed: no network is needed then."""
+        prepare("cli")
+        prepare("cli")
+        assert [["-e", f"{tmp_path}[cli]"]] == fake.installed
+
+    def test_change_of_the_dependencies_makes_it_anew(self, prepare, fake, tmp_path):
+        """Whoever pulls a commit with a new dependency gets it."""
+        prepare("cli")
+        with (tmp_path / "setup.cfg").open("a") as file:
+            file.write("\n")
+        prepare("cli")
+        assert len(fake.installed) == 2
+
+    def test_other_extras_make_it_anew(self, prepare, fake):
+        """An environment is what its name says, whatever it was before."""
+        prepare("cli")
+        prepare("cli,docs")
+        assert len(fake.installed) == 2
+
+    def test_interrupted_one_is_made_anew(self, prepare, fake, environment, monkeypatch):
+        """What pip did not finish is not used."""
+
+        def interrupt(*_):
+            raise KeyboardInterrupt
+
+        with monkeypatch.context() as patch:
+            patch.setattr(environment, "_install", interrupt)
+            with pytest.raises(KeyboardInterrupt):
+                prepare("cli")
+        prepare("cli")
+        assert len(fake.installed) == 1
+
+    def test_kept_one_that_is_broken_is_left_alone(self, environment, fake, tmp_path):
+        """A folder .venv may be the user's: it is never removed."""
+        folder = tmp_path / "env"
+        folder.mkdir()
+        (folder / "precious").write_text("")
+        with pytest.raises(environment.SetUpError, match=r"holds no working Python\. Remove"):
+            environment.prepare(folder, environment.this_interpreter(), keep=True)
+        assert (folder / "precious").exists()
+
+    def test_no_network_is_said_in_one_line(self, environment, tmp_path, monkeypatch):
+        """Who has no network is told that, and not what pip thinks of it."""
+        for name in [name for name in os.environ if name.startswith("PIP_")]:
+            monkeypatch.delenv(name)
+        monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
+        monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/")
+        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+        monkeypatch.setenv("PIP_RETRIES", "1")
+        with pytest.raises(environment.SetUpError, match="no connection to the package index"):
+            environment.prepare(tmp_path / "env", environment.this_interpreter())
