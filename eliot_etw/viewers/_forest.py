@@ -1,0 +1,233 @@
+"""Gathers messages into tasks: gives out each task when it is finished, holds no more than it may.
+
+How much of a task is still to come is told by three counts, so that what has to be known of a task
+is small however long it is. Each end of an action says how many positions the action has. Each
+message takes one position, and each action takes one in the action around it. So a task is
+finished when its outermost action has ended, as many actions have ended as have started, and as
+many positions are taken as the ends said that there are. Lost messages leave a task unfinished to
+the end of the log; a message that came twice can at worst do the same, or let a task of which
+something is missing come out before its time.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from operator import itemgetter
+from typing import Final, final
+
+from eliot_etw._json import encode_line
+from eliot_etw._names import TASK_LEVEL, TASK_UUID
+from eliot_etw.typing import MessageDict
+from eliot_etw.viewers._nodes import (
+    END,
+    MESSAGE,
+    START,
+    BackwardPass,
+    Level,
+    Node,
+    Row,
+    Selector,
+    role_of,
+)
+from eliot_etw.viewers._spill import Spill
+
+# Measured: a message of Eliot's takes as dict and level some 700 bytes and its text.
+_MESSAGE_BYTES: Final = 700
+# What waits for the rest of its task may take this much; beyond that it waits on disk.
+_BUDGET_BYTES: Final = 48 << 20
+# Finished tasks wait until this much came after them, for what was logged after their end.
+_HOLD_BYTES: Final = 4 << 20
+# More messages than this are never held at a time to draw one task.
+_MAX_HELD: Final = 50_000
+# No honest tree is that deep, and each level of it costs as long as it is.
+_MAX_DEPTH: Final = 2_000
+
+_by_level = itemgetter(0)
+
+
+@final
+class Task:
+    """The messages of one ``task_uuid``, as far as they have come in.
+
+    Attributes:
+        uuid: The task's name.
+        number: Counts the tasks in the order of their first messages.
+        rows: The messages that are not on disk.
+        size_bytes: What they take, roughly.
+        has_ended: Whether the end of the outermost action is there.
+    """
+
+    __slots__ = (
+        "_open",
+        "_taken",
+        "_wanted",
+        "has_ended",
+        "is_held",
+        "is_lone",
+        "number",
+        "rows",
+        "size_bytes",
+        "spill",
+        "uuid",
+    )
+
+    def __init__(self, uuid: str, number: int, spill: Spill | None = None) -> None:
+        self.uuid = uuid
+        self.number = number
+        self.rows: list[Row] = []
+        self.size_bytes = 0
+        self.spill = spill
+        self.is_held = False
+        self.is_lone = False
+        self.has_ended = False
+        # The outermost action takes no position in another.
+        self._open, self._taken, self._wanted = 0, -1, 0
+
+    @property
+    def state(self) -> tuple[int, int, int, bool]:
+        """What must be known to go on with the task when its messages are on disk."""
+        return self._open, self._taken, self._wanted, self.has_ended
+
+    @state.setter
+    def state(self, state: tuple[int, int, int, bool]) -> None:
+        self._open, self._taken, self._wanted, self.has_ended = state
+
+    def add(self, level: Level, message: MessageDict) -> None:
+        """Take a message at its level."""
+        self._taken += 1
+        role = role_of(message, level[-1])
+        if role == START:
+            self._open += 1
+            self._taken += 1
+        elif role == END:
+            self._open -= 1
+            self._wanted += level[-1]
+            if len(level) == 1:
+                self.has_ended = True
+        self.is_lone = role == MESSAGE and level == (1,) and self._taken == 0
+        self.rows.append((level, message))
+
+    def is_finished(self) -> bool:
+        """Say whether nothing is known to be missing."""
+        return (self.has_ended and self._open <= 0 and self._taken >= self._wanted) or self.is_lone
+
+    def nodes(self, is_match: Selector | None = None, *, context: bool = False) -> Iterator[Node]:
+        """Give the nodes of the tree, the root first; see `BackwardPass`."""
+        backward = BackwardPass(is_match, keeps_context=context)
+        spill = self.spill
+        if spill is None or self._taken < _MAX_HELD:
+            rows = [*spill.rows(self.number), *self.rows] if spill else self.rows
+            rows.sort(key=_by_level, reverse=True)
+            yield from reversed([*backward.nodes(rows)])
+        else:
+            spill.put(self.number, self.uuid, self.state, self.rows)
+            self.rows.clear()
+            yield from spill.turned(backward.nodes(spill.rows(self.number)))
+
+
+@final
+class Forest:
+    """The tasks that are not finished, and those that wait for a late message.
+
+    Args:
+        hold_bytes: How much may come after the end of a task before it is given out.
+        budget_bytes: How much may be in memory.
+    """
+
+    def __init__(
+        self, *, hold_bytes: int = _HOLD_BYTES, budget_bytes: int = _BUDGET_BYTES
+    ) -> None:
+        self._hold_bytes = hold_bytes
+        self._budget_bytes = budget_bytes
+        self._tasks: dict[str, Task] = {}
+        self._held: deque[Task] = deque()
+        self._held_bytes = 0
+        self._size_bytes = 0
+        self._count = 0
+        self._spill: Spill | None = None
+
+    def add(self, message: MessageDict) -> Iterable[Task]:
+        """Take a message that has a place.
+
+        Returns:
+            Tasks to draw now, usually none. Each must be drawn before the next message.
+        """
+        uuid = message[TASK_UUID]
+        level = tuple(message[TASK_LEVEL])
+        if len(level) > _MAX_DEPTH:
+            level = level[:_MAX_DEPTH]
+        task = self._tasks.get(uuid)
+        if task is None:
+            task = self._tasks[uuid] = self._begun(uuid)
+        task.add(level, message)
+        size = _MESSAGE_BYTES + len(encode_line(message))
+        task.size_bytes += size
+        self._size_bytes += size
+        if task.is_held:
+            self._held_bytes += size
+        elif task.is_finished():
+            task.is_held = True
+            self._held.append(task)
+            self._held_bytes += task.size_bytes
+        if self._held_bytes > self._hold_bytes:
+            return self._released()
+        if self._size_bytes > self._budget_bytes:
+            self._put_away()
+        return ()
+
+    def rest(self) -> Iterator[Task]:
+        """Give all tasks, finished or not, in the order of their first messages."""
+        if self._spill is None:
+            yield from self._tasks.values()
+            return
+        self._held.clear()
+        self._put_away()
+        for number, uuid, state in self._spill.tasks():
+            task = Task(uuid, number, self._spill)
+            task.state = state
+            yield task
+
+    def unfinished(self) -> Iterator[Task]:
+        """Give the tasks in memory that are not finished."""
+        return (task for task in self._tasks.values() if not task.is_held)
+
+    def give_up(self, task: Task) -> None:
+        """Forget an unfinished task that has been drawn as it was."""
+        del self._tasks[task.uuid]
+        self._size_bytes -= task.size_bytes
+
+    def _begun(self, uuid: str) -> Task:
+        """Make a task, or go on with one whose messages are on disk."""
+        found = self._spill.state(uuid) if self._spill else None
+        if found is None:
+            self._count += 1
+            return Task(uuid, self._count)
+        task = Task(uuid, found[0], self._spill)
+        task.state = found[1]
+        return task
+
+    def _released(self) -> Iterator[Task]:
+        """Give out the tasks that have waited long enough."""
+        while self._held_bytes > self._hold_bytes:
+            task = self._held.popleft()
+            self._held_bytes -= task.size_bytes
+            task.is_held = False
+            # An action that started after the end of its task keeps the task open.
+            if task.is_finished():
+                yield task
+                self.give_up(task)
+                if task.spill:
+                    task.spill.drop(task.number)
+
+    def _put_away(self) -> None:
+        """Move to disk what is not about to be given out."""
+        spill = self._spill = self._spill or Spill()
+        kept = {task.uuid: task for task in self._held}
+        spill.begin()
+        for task in self._tasks.values():
+            if task.uuid not in kept:
+                spill.put(task.number, task.uuid, task.state, task.rows)
+        spill.commit()
+        self._tasks = kept
+        self._size_bytes = self._held_bytes

@@ -1,0 +1,185 @@
+"""Draws tasks as trees for a person: one line for each action and message, and what they say."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Final, TypeAlias, final
+
+from eliot_etw._names import (
+    ACTION_STATUS,
+    ACTION_TYPE,
+    EXCEPTION,
+    MESSAGE_TYPE,
+    PLACE_FIELDS,
+    REASON,
+    TRACEBACK,
+)
+from eliot_etw.typing import MessageDict
+from eliot_etw.viewers._layout import STYLE, Layout
+from eliot_etw.viewers._nodes import ACTION, GAP, MESSAGE, Node
+from eliot_etw.viewers._screen import Screen
+from eliot_etw.viewers._select import Shown, shown
+from eliot_etw.viewers._text import Clock, one_line, safe
+
+# Shown in other ways than as fields.
+_OF_ACTION: Final = PLACE_FIELDS | {ACTION_TYPE, ACTION_STATUS}
+_OF_FAILURE: Final = _OF_ACTION | {EXCEPTION, REASON}
+_OF_MESSAGE: Final = PLACE_FIELDS | {MESSAGE_TYPE}
+_OF_TRACEBACK: Final = _OF_MESSAGE | {EXCEPTION, REASON, TRACEBACK}
+
+# A cache of styled names is emptied when it holds so many: a log may make up a new one each time.
+_MOST_NAMES: Final = 10_000
+
+# Fields whose values are texts of several lines.
+Blocks: TypeAlias = list[tuple[str, str]]
+
+_is_uuid = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+
+
+@final
+class TreeText:
+    """Draws one task after another.
+
+    Args:
+        screen: For how wide a screen, in which styles and signs.
+        clock: How to show times.
+        slow_s: How many seconds make an action slow. Within a slow action, one that took at least
+            half of its time is slow, too: it shows where the time went.
+        limit: How many characters to show of a value; 0 for all, and for all lines of a text.
+    """
+
+    def __init__(
+        self, screen: Screen, clock: Clock, *, slow_s: float = 1.0, limit: int = 300
+    ) -> None:
+        self._screen = screen
+        self._layout = Layout(screen, clock, slow_s=slow_s, limit=limit)
+        self._limit = limit
+        self._names: dict[str, str] = {}
+
+    def draw(self, uuid: str, nodes: Iterable[Node]) -> Iterator[str]:
+        """Draw what is to be shown of a task, a node at a time, each with its newline."""
+        for item in shown(nodes):
+            node = item.node
+            blocks: Blocks = []
+            if node.kind == ACTION:
+                pieces = self._action(node, item, blocks)
+            elif node.kind == MESSAGE:
+                pieces = self._message(node, blocks)
+            else:
+                pieces = [self._absence(node)]
+            if item.depth == 0:
+                yield from self._layout.heading(node)
+                pieces.insert(1, self._id(uuid))
+            yield self._layout.line(item, pieces)
+            if node.has_failed:
+                yield from self._layout.failure(item, self._failure(node))
+            for key, text in blocks:
+                # The failure above it is name enough for a traceback.
+                name = "" if key == TRACEBACK and node.has_failed else self._name(key)
+                yield from self._layout.block(item, name, text, whole=key == TRACEBACK)
+
+    def _action(self, node: Node, item: Shown, blocks: Blocks) -> list[str]:
+        """Give the pieces of an action's line."""
+        look, signs = self._screen.palette, self._screen.signs
+        failed = node.has_failed
+        if failed:
+            mark = f"{look.bad}{signs.bad} "
+        elif node.end:
+            mark = f"{look.good}{signs.good}{look.off} {look.strong}"
+        else:
+            mark = f"{look.warning}{signs.open}{look.off} {look.strong}"
+        pieces = [f"{mark}{self._type(node)}{look.off}"]
+        if item.is_context:
+            pieces = [f"{look.faint}{STYLE.sub('', pieces[0])}{look.off}"]
+        if node.start:
+            self._fields(node.start, _OF_ACTION, pieces, blocks)
+        if node.end:
+            results: list[str] = []
+            self._fields(node.end, _OF_FAILURE if failed else _OF_ACTION, results, blocks)
+            if results:
+                results[0] = f"{look.key}{signs.result}{look.off} {results[0]}"
+                pieces += results
+        absent = [
+            note for note, there in (("no start", node.start), ("no end", node.end)) if not there
+        ]
+        if absent:
+            pieces.append(self._note(f"({', '.join(absent)})"))
+        return pieces
+
+    def _message(self, node: Node, blocks: Blocks) -> list[str]:
+        """Give the pieces of a message's line."""
+        look, signs = self._screen.palette, self._screen.signs
+        message = node.start or {}
+        if node.has_failed:
+            pieces = [f"{look.bad}{signs.bad} {self._type(node)}{look.off}"]
+            self._fields(message, _OF_TRACEBACK, pieces, blocks)
+            blocks.append((TRACEBACK, str(message.get(TRACEBACK, ""))))
+        else:
+            pieces = [f"{signs.message} {look.message}{self._type(node)}{look.off}"]
+            self._fields(message, _OF_MESSAGE, pieces, blocks)
+        if node.is_rival:
+            pieces.append(self._note("(same place as another message)"))
+        return pieces
+
+    def _absence(self, node: Node) -> str:
+        """Say what is missing, or what comes too late."""
+        sign = self._screen.signs.gap
+        if node.kind != GAP:
+            return self._note(f"{sign} logged after the end:")
+        if node.until == node.position:
+            return self._note(f"{sign} missing message {node.position}")
+        return self._note(f"{sign} missing messages {node.position}-{node.until}")
+
+    def _fields(
+        self,
+        message: MessageDict,
+        hidden: frozenset[str],
+        pieces: list[str],
+        blocks: Blocks,
+    ) -> None:
+        """Give the fields of a message as pieces, and those of several lines as blocks."""
+        limit, names = self._limit, self._names
+        for key, value in message.items():
+            if key in hidden:
+                continue
+            if type(value) is str and "\n" in value:
+                blocks.append((key, value))
+            else:
+                pieces.append((names.get(key) or self._name(key)) + one_line(value, limit))
+
+    def _name(self, key: str) -> str:
+        """Make the beginning of a field."""
+        look = self._screen.palette
+        if len(self._names) > _MOST_NAMES:
+            self._names.clear()
+        name = one_line(key, self._limit)
+        self._names[key] = styled = f"{look.key}{name}={look.off}"
+        return styled
+
+    def _type(self, node: Node) -> str:
+        """Name the type of a node."""
+        kind = node.type
+        if type(kind) is str:
+            return safe(kind)
+        if kind is None:
+            return "(unknown action)" if node.kind == ACTION else "(no type)"
+        return one_line(kind, self._limit)
+
+    def _note(self, text: str) -> str:
+        look = self._screen.palette
+        return f"{look.warning}{text}{look.off}"
+
+    def _id(self, uuid: str) -> str:
+        """Name a task: the beginning of a UUID is enough to find it by."""
+        look = self._screen.palette
+        name = uuid[:8] if _is_uuid(uuid) else one_line(uuid, 36)
+        return f"{look.faint}[{name}]{look.off}"
+
+    def _failure(self, node: Node) -> str:
+        """Say why an action failed, or of which exception a traceback is."""
+        message = (node.end if node.kind == ACTION else node.start) or {}
+        exception, reason = message.get(EXCEPTION), message.get(REASON)
+        said = [str(exception).removeprefix("builtins.")] if exception is not None else []
+        said += [str(reason)] if reason not in (None, "") else []
+        return ": ".join(said)
