@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import multiprocessing
 import os
+import signal
 import socket
 import sys
 import threading
@@ -39,7 +40,7 @@ from urllib.request import Request, urlopen
 
 from eliot_etw.executors import ProcessPoolExecutor, ThreadPoolExecutor
 
-from eliot_etw import log_call, log_message, start_action, start_task, to_file
+from eliot_etw import log_message, start_action, start_task, to_file
 
 MAX_BYTES = 4_000_000  # of one page; what comes after is not looked at
 LINKS = {"a": "href", "area": "href", "img": "src", "link": "href", "script": "src"}
@@ -61,9 +62,10 @@ class Page:
 # ---- in the child process ----------------------------------------------------------------------
 
 
-def log_to(path: str) -> None:
-    """Give this process its destination: all of them append to one file, whole lines each."""
+def set_up_child(path: str) -> None:
+    """Give the process its own destination: both append to one file, whole lines at a time."""
     to_file(path)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the main process to handle
 
 
 class Scanner(HTMLParser):
@@ -83,16 +85,15 @@ class Scanner(HTMLParser):
             self.hrefs.append(href.strip())
 
 
-# Each call is logged as an action with its arguments, but the text of a page is too much.
-@log_call(action_type="linkcheck:parse", include_args=["url"], include_result=False)
 def parse(url: str, html: str) -> Page:
     """Take a page apart."""
-    scanner = Scanner()
-    scanner.feed(html)
-    urls = [clean(href, url) for href in scanner.hrefs]
-    links = tuple(dict.fromkeys(link for link in urls if link.startswith(("http:", "https:"))))
-    log_message("linkcheck:found", links=len(links), anchors=len(scanner.anchors), pid=os.getpid())
-    return Page(url, links, frozenset(scanner.anchors))
+    with start_action(action_type="linkcheck:parse", url=url, pid=os.getpid()) as action:
+        scanner = Scanner()
+        scanner.feed(html)
+        urls = [clean(href, url) for href in scanner.hrefs]
+        links = tuple(dict.fromkeys(u for u in urls if u.startswith(("http:", "https:"))))
+        action.add_success_fields(links=len(links), anchors=len(scanner.anchors))
+        return Page(url, links, frozenset(scanner.anchors))
 
 
 def clean(href: str, page: str = "") -> str:
@@ -373,7 +374,7 @@ def main() -> int:
     arguments = read_arguments()
     try:
         Path(arguments.log).unlink(missing_ok=True)
-        log_to(arguments.log)
+        to_file(arguments.log)
     except OSError as error:
         print(f"linkcheck: cannot log to {arguments.log}: {error.strerror}", file=sys.stderr)
         return 2
@@ -383,7 +384,7 @@ def main() -> int:
     parsers = ProcessPoolExecutor(
         1,
         mp_context=multiprocessing.get_context("spawn"),
-        initializer=log_to,
+        initializer=set_up_child,
         initargs=(arguments.log,),
     )
     with site_at(arguments.site) as start, parsers, ThreadPoolExecutor(8) as threads:
@@ -393,6 +394,8 @@ def main() -> int:
         except BrokenLinkError as error:
             print(f"linkcheck: {start}: {error}", file=sys.stderr)
             return 2
+        except KeyboardInterrupt:
+            return 130
     print(describe(report, start, time.monotonic() - started))
     return 1 if report.broken else 0
 
