@@ -10,11 +10,12 @@ from pyrsistent import pmap, pvector
 from eliot_etw._names import (
     ACTION_STATUS,
     ACTION_TYPE,
-    END_STATUSES,
     EXCEPTION,
+    FAILED,
     PLACE_FIELDS,
     REASON,
     STARTED,
+    SUCCEEDED,
     TASK_LEVEL,
     TASK_UUID,
     TIMESTAMP,
@@ -397,6 +398,6 @@ def _check_end(end: WrittenMessage, start: WrittenMessage | None) -> None:
         msg = f"An end message must have its start's type {wanted!r}, got {action_type!r}."
         raise WrongActionType(msg)
     status = end._fields.get(ACTION_STATUS)
-    if status not in END_STATUSES:
-        msg = f"An end message must have a status of {sorted(END_STATUSES)}, got {status!r}."
+    if status not in (SUCCEEDED, FAILED):
+        msg = f"An end message must have a status of {SUCCEEDED!r} or {FAILED!r}, got {status!r}."
         raise InvalidStatus(msg)
