@@ -26,5 +26,4 @@ REMOTE_TASK: Final = "eliot:remote_task"
 PLACE_FIELDS: Final = frozenset({TASK_UUID, TASK_LEVEL, TIMESTAMP})
 # What a user's field may not be called, because its presence is what makes a message part of an
 # action, or gives it its place.
-RESERVED_IN_MESSAGE: Final = PLACE_FIELDS | {ACTION_TYPE, ACTION_STATUS}
-RESERVED_IN_ACTION: Final = RESERVED_IN_MESSAGE
+RESERVED: Final = PLACE_FIELDS | {ACTION_TYPE, ACTION_STATUS}

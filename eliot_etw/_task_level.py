@@ -80,10 +80,6 @@ class TaskLevel(tuple[int, ...]):
         """Say whether both stand in the same action."""
         return self.parent() == task_level.parent()
 
-    # Eliot's spellings. They stand here, not in _compat.py, because they belong to a class.
-    fromString = from_string  # noqa: N815 - Eliot's spelling
-    toString = to_string  # noqa: N815 - Eliot's spelling
-
 
 def parse_task_id(task_id: str | bytes) -> tuple[str, TaskLevel]:
     """Split a serialized task id into the task and the place inside it.
@@ -98,7 +94,8 @@ def parse_task_id(task_id: str | bytes) -> tuple[str, TaskLevel]:
         The task's UUID, and the level: one or more positions counted from 1, outermost first.
 
     Raises:
-        InvalidTaskID: If there is no ``@``, or a position is not a whole number above 0.
+        InvalidTaskID: If there is no ``@``, a position is not a whole number above 0, or it is
+            not ASCII.
 
     Source:
         Eliot's task id format, ``<task_uuid>@/<n>/<n>``.
@@ -107,7 +104,14 @@ def parse_task_id(task_id: str | bytes) -> tuple[str, TaskLevel]:
         text = task_id.decode("ascii") if isinstance(task_id, bytes) else task_id
         uuid, at, level = text.partition("@")
         positions = [int(position) for position in level.split("/") if position]
-        if uuid and at and level.startswith("/") and positions and min(positions) > 0:
+        if (
+            text.isascii()
+            and uuid
+            and at
+            and level.startswith("/")
+            and positions
+            and min(positions) > 0
+        ):
             return uuid, TaskLevel(positions)
     except (AttributeError, TypeError, ValueError):
         pass

@@ -1,0 +1,19 @@
+"""Every destination by name, imported when it is first asked for."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eliot_etw.destinations.file import FileDestination
+    from eliot_etw.destinations.memory import MemoryDestination
+
+__all__ = ["FileDestination", "MemoryDestination"]
+
+_MODULES = {"FileDestination": "file", "MemoryDestination": "memory"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)

@@ -1,0 +1,468 @@
+"""Actions: `start_action`, `start_task`, `Action`, and `log_message` within them.
+
+The hot path is here: `log_message`, `begin` and `Action._end` call the destinations themselves.
+Each Python call less is some 60 ns, and three times that right after a system call; the budget of
+calls is held by tests/test_hot_path.py, the times are measured by tools/bench/logging_speed.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
+from contextvars import Token
+from itertools import count
+from time import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, TypeVar
+
+from eliot_etw import _names as names
+from eliot_etw._context import CURRENT
+from eliot_etw._dispatch import Route
+from eliot_etw._extract import beside, extract, failure_fields, traceback_fields
+from eliot_etw._fields import TRACEBACK_SERIALIZER
+from eliot_etw._logger import DESTINATIONS, route_to
+from eliot_etw._safe import name_beside
+from eliot_etw._task_level import TaskLevel, new_task_uuid, parse_task_id
+from eliot_etw.typing import MessageDict, MessageSerializer, Writer
+
+if TYPE_CHECKING:
+    from typing_extensions import Self  # the type checker brings it along
+
+_T = TypeVar("_T")
+
+_UNSET: Final[Any] = object()
+_new = object.__new__
+_get_current, _set_current, _reset_current = CURRENT.get, CURRENT.set, CURRENT.reset
+# True for fields of which none has a reserved name: the usual case, decided in one call into C.
+_has_room = names.RESERVED.isdisjoint
+# Names of parameters that may be given by name, among any fields.
+_PARAMETERS = frozenset({"logger", "_serializers"})
+_is_plain_start = (_PARAMETERS | (names.RESERVED - {names.ACTION_TYPE})).isdisjoint
+
+
+class ActionSerializers:
+    """What the three messages of an action say about their fields."""
+
+    __slots__ = ("failure", "start", "success")
+
+    def __init__(
+        self, start: MessageSerializer, success: MessageSerializer, failure: MessageSerializer
+    ) -> None:
+        self.start = start
+        self.success = success
+        self.failure = failure
+
+
+class Action:
+    """Something with a start and an end, which owns what is logged in between.
+
+    Use `start_action` or `start_task` to make one. As a context manager it is the current action
+    within the block, and ends with it: it has failed if the block raised.
+
+    Several threads may log to one action at a time.
+    """
+
+    __slots__ = (
+        "__weakref__",
+        "_finished",
+        "_level",
+        "_outer_tokens",
+        "_parent",
+        "_places",
+        "_route",
+        "_serializers",
+        "_success_fields",
+        "_token",
+        "action_type",
+        "task_uuid",
+    )
+
+    def __init__(
+        self,
+        logger: Writer | None,
+        task_uuid: str,
+        task_level: Iterable[int],
+        action_type: str,
+        serializers: ActionSerializers | None = None,
+        _parent: Action | None = None,
+    ) -> None:
+        """Make an action without logging its start; `start_action` does both.
+
+        Args:
+            logger: What its messages are written to; None for the default.
+            task_uuid: The task it belongs to.
+            task_level: Its place there, a `TaskLevel`; empty for the root.
+            action_type: Its type, like ``app:part:what``.
+            serializers: What its type says about its fields.
+        """
+        self.task_uuid = task_uuid
+        self.action_type = action_type
+        self._level: Iterable[int] = task_level
+        # Taking the next is one call into C: levels are unique however many threads log.
+        self._places = count(1)
+        self._route: Route = DESTINATIONS if logger is None else route_to(logger)
+        self._serializers = serializers
+        self._success_fields: MessageDict | None = None
+        self._finished = False
+        # What __exit__ is to undo; a chain of them while the action is entered more than once.
+        self._token: Token[Action | None] | None = None
+        self._outer_tokens: tuple[Token[Action | None], ...] = ()
+        self._parent = _parent
+
+    def __repr__(self) -> str:
+        level = TaskLevel(self._level).to_string()
+        return f"<Action {self.action_type!r} {self.task_uuid}@{level}>"
+
+    @property
+    def task_level(self) -> TaskLevel:
+        """The action's place in its task; its start message is the first place within."""
+        return TaskLevel(self._level)
+
+    def next_level(self) -> list[int]:
+        """Take the place of the next message."""
+        return [*self._level, next(self._places)]
+
+    def serialize_task_id(self) -> bytes:
+        """Take a place for an action that another thread, process or machine is going to start.
+
+        Returns:
+            ``<task_uuid>@/<n>/<n>`` in ASCII, for one call of `continue_task`.
+        """
+        level = "/".join(map(str, self.next_level()))
+        return f"{self.task_uuid}@/{level}".encode("ascii", "backslashreplace")
+
+    @classmethod
+    def continue_task(
+        cls, logger: Writer | None = None, task_id: str | bytes = _UNSET, /, **fields: Any
+    ) -> Action:
+        """Start an action at a place that `serialize_task_id` gave out.
+
+        ``logger``, ``task_id`` and ``action_type`` may be given by name.
+
+        Args:
+            logger: What its messages are written to; None for the default.
+            task_id: What `serialize_task_id` returned, as text or ASCII bytes.
+            **fields: Fields of the start message; the action's type is ``action_type`` if it is
+                among them, else ``eliot:remote_task``.
+
+        Raises:
+            RuntimeError: If there is no task_id.
+            InvalidTaskID: If it is not one.
+        """
+        if task_id is _UNSET:
+            task_id = fields.pop("task_id", _UNSET)
+        if task_id is _UNSET:
+            msg = (
+                "continue_task() needs the keyword argument task_id, got none. "
+                "Pass what serialize_task_id() returned."
+            )
+            raise RuntimeError(msg)
+        uuid, level = parse_task_id(task_id)
+        fields.setdefault("action_type", names.REMOTE_TASK)
+        return begin(uuid, level, None, logger, "", None, fields)
+
+    def child(
+        self,
+        logger: Writer | None,
+        action_type: str,
+        serializers: ActionSerializers | None = None,
+    ) -> Action:
+        """Make an action within this one without logging its start; `start_action` does both."""
+        return type(self)(
+            logger, self.task_uuid, self.next_level(), action_type, serializers, self
+        )
+
+    def log(self, message_type: str = _UNSET, /, **fields: Any) -> None:
+        """Log a message within this action.
+
+        Args:
+            message_type: Its type, like ``app:part:what``; may be given by name.
+            **fields: Its fields. Any name will do; one that is reserved (``timestamp``,
+                ``task_uuid``, ``task_level``, ``action_type``, ``action_status``) is logged with
+                an underscore after it.
+        """
+        if message_type is not _UNSET:
+            _set_type(fields, "message_type", message_type)
+        self.log_fields(fields)
+
+    def log_fields(
+        self,
+        fields: MessageDict,
+        serializer: MessageSerializer | None = None,
+        logger: Writer | None = None,
+    ) -> None:
+        """Log a message within this action, of which the fields become part.
+
+        Args:
+            fields: Its fields, ``message_type`` among them.
+            serializer: What its type says about them.
+            logger: What to write it to, if not to the action's logger.
+        """
+        if not _has_room(fields):
+            make_room(fields)
+        if "message_type" not in fields:
+            fields["message_type"] = ""
+        fields["timestamp"] = time()
+        fields["task_uuid"] = self.task_uuid
+        fields["task_level"] = [*self._level, next(self._places)]
+        route = self._route if logger is None else route_to(logger)
+        route.write(fields, serializer)
+
+    def add_success_fields(self, /, **fields: Any) -> None:
+        """Add fields to the end message, if the action succeeds."""
+        self._success_fields = {**(self._success_fields or {}), **fields}
+
+    def finish(self, exception: BaseException | None = None) -> None:
+        """Log the end message; a second call does nothing.
+
+        Args:
+            exception: What the action failed with; None if it succeeded.
+        """
+        if self._finished:
+            return
+        self._finished = True
+        serializers = self._serializers
+        if exception is None:
+            status, fields = names.SUCCEEDED, self._success_fields or {}
+            serializer = None if serializers is None else serializers.success
+        else:
+            status, fields = names.FAILED, self._extracted(exception)
+            serializer = None if serializers is None else serializers.failure
+        end = {
+            names.ACTION_TYPE: self.action_type,
+            names.ACTION_STATUS: status,
+            names.TIMESTAMP: time(),
+            names.TASK_UUID: self.task_uuid,
+            names.TASK_LEVEL: self.next_level(),
+        }
+        self._route.write(beside(fields, end), serializer)
+
+    def _extracted(self, exception: BaseException) -> MessageDict:
+        """Describe what the action failed with."""
+        fields, broken = extract(exception)
+        if broken is not None:
+            # Not through write_traceback: it would ask the extractor that is broken.
+            self.log_fields(traceback_fields(broken), TRACEBACK_SERIALIZER)
+        return beside(fields, failure_fields(exception))
+
+    def run(self, f: Callable[..., _T], /, *args: Any, **kwargs: Any) -> _T:
+        """Call a function with this action as the current one; the action does not end with it."""
+        token = CURRENT.set(self)
+        try:
+            return f(*args, **kwargs)
+        finally:
+            CURRENT.reset(token)
+
+    @contextmanager
+    def context(self) -> Iterator[Action]:
+        """Make this the current action within a block; the action does not end with it."""
+        token = CURRENT.set(self)
+        try:
+            yield self
+        finally:
+            _reset(token)
+
+    def __enter__(self) -> Self:
+        if self._token is not None:
+            self._outer_tokens = (*self._outer_tokens, self._token)
+        self._token = _set_current(self)
+        return self
+
+    def __exit__(
+        self,
+        exc_type: type[BaseException] | None,
+        exception: BaseException | None,
+        tb: TracebackType | None,
+    ) -> None:
+        try:  # noqa: SIM105 - suppress() costs a microsecond
+            _reset_current(self._token)  # type: ignore[arg-type] # see below
+        except (TypeError, ValueError):
+            # There is no token: __enter__ was not called. Or the block was entered in another
+            # context, as by an async generator that the event loop closed: nothing is to undo.
+            pass
+        if self._outer_tokens:
+            *outer, self._token = self._outer_tokens
+            self._outer_tokens = tuple(outer)
+        else:
+            self._token = None
+        if exception is not None or self._finished or self._success_fields or self._serializers:
+            self.finish(exception)
+            return
+        # The usual end, as in finish(), with three calls less.
+        self._finished = True
+        end = {
+            "action_type": self.action_type,
+            "action_status": "succeeded",
+            "timestamp": time(),
+            "task_uuid": self.task_uuid,
+            "task_level": [*self._level, next(self._places)],
+        }
+        route = self._route
+        for call in route.calls:
+            try:
+                call(end)
+            except Exception as error:  # noqa: BLE001 - a destination must not break the program
+                route.failed(call, error, end)
+                break
+
+
+def _reset(token: Token[Action | None]) -> None:
+    """Make the action current again that was so before."""
+    with suppress(ValueError):
+        _reset_current(token)
+
+
+def make_room(fields: MessageDict, reserved: frozenset[str] = names.RESERVED) -> None:
+    """Rename, in place, the fields that have a reserved name: an underscore is added."""
+    for name in reserved & fields.keys():
+        fields[name_beside(name + "_", fields)] = fields.pop(name)
+
+
+def _set_type(fields: MessageDict, name: str, value: str) -> None:
+    """Set the type of a message or an action; a user's field of that name gives way."""
+    if name in fields:
+        make_room(fields, frozenset({name}))
+    fields[name] = value
+
+
+def _take_parameters(
+    logger: Writer | None, serializers: ActionSerializers | None, fields: MessageDict
+) -> tuple[Writer | None, ActionSerializers | None]:
+    """Take what was given by name out of an action's fields, and rename the reserved ones.
+
+    Any text is a legal field name: ``logger`` and ``_serializers`` are parameters only if their
+    values can be that.
+    """
+    given = fields.get("logger")
+    if logger is None and (given is None or hasattr(given, "write")):
+        logger = fields.pop("logger", None)
+    given = fields.get("_serializers")
+    if serializers is None and (given is None or hasattr(given, "success")):
+        serializers = fields.pop("_serializers", None)
+    make_room(fields, names.RESERVED - {names.ACTION_TYPE})
+    return logger, serializers
+
+
+def begin(
+    task_uuid: str,
+    level: Iterable[int],
+    parent: Action | None,
+    logger: Writer | None,
+    action_type: str,
+    serializers: ActionSerializers | None,
+    fields: MessageDict,
+) -> Action:
+    """Start an action at a place in a task; the fields become part of its start message."""
+    if not _is_plain_start(fields):
+        logger, serializers = _take_parameters(logger, serializers, fields)
+    if action_type:
+        _set_type(fields, "action_type", action_type)
+    elif "action_type" in fields:
+        action_type = fields["action_type"]
+    else:
+        fields["action_type"] = ""
+    # What Action.__init__ does; calling the class instead costs 100 ns more.
+    action = _new(Action)
+    action.task_uuid = task_uuid
+    action.action_type = action_type
+    action._level = level
+    action._places = count(2)
+    action._route = route = DESTINATIONS if logger is None else route_to(logger)
+    action._serializers = serializers
+    action._success_fields = action._token = None
+    action._finished = False
+    action._outer_tokens = ()
+    action._parent = parent
+    fields["action_status"] = "started"
+    fields["timestamp"] = time()
+    fields["task_uuid"] = task_uuid
+    fields["task_level"] = [*level, 1]
+    if serializers is not None:
+        route.write(fields, serializers.start)
+        return action
+    for call in route.calls:
+        try:
+            call(fields)
+        except Exception as error:  # noqa: BLE001 - a destination must not break the program
+            route.failed(call, error, fields)
+            break
+    return action
+
+
+def start_action(
+    logger: Writer | None = None,
+    action_type: str = "",
+    _serializers: ActionSerializers | None = None,
+    /,
+    **fields: Any,
+) -> Action:
+    """Start an action within the current one; a task of its own if there is none.
+
+    All parameters may be given by name.
+
+    Args:
+        logger: What its messages are written to; None for the default.
+        action_type: Its type, like ``app:part:what``.
+        _serializers: What its type says about its fields; `ActionType` fills it in.
+        **fields: Fields of the start message. Any name will do; one that is reserved
+            (``timestamp``, ``task_uuid``, ``task_level``, ``action_status``) is logged with an
+            underscore after it.
+
+    Returns:
+        The action, which is to be used in a ``with`` statement, or ended by `Action.finish`.
+    """
+    parent = _get_current()
+    if parent is None:
+        return begin(new_task_uuid(), (), None, logger, action_type, _serializers, fields)
+    level = [*parent._level, next(parent._places)]
+    return begin(parent.task_uuid, level, parent, logger, action_type, _serializers, fields)
+
+
+def start_task(
+    logger: Writer | None = None,
+    action_type: str = "",
+    _serializers: ActionSerializers | None = None,
+    /,
+    **fields: Any,
+) -> Action:
+    """Start an action that is a task of its own, whatever the current one is.
+
+    The parameters are those of `start_action`.
+    """
+    return begin(new_task_uuid(), (), None, logger, action_type, _serializers, fields)
+
+
+def log_message(message_type: str = _UNSET, /, **fields: Any) -> None:
+    """Log a message within the current action; without one, it is a task of its own.
+
+    Args:
+        message_type: Its type, like ``app:part:what``; may be given by name.
+        **fields: Its fields. Any name will do; one that is reserved (``timestamp``,
+            ``task_uuid``, ``task_level``, ``action_type``, ``action_status``) is logged with an
+            underscore after it.
+    """
+    if message_type is not _UNSET:
+        _set_type(fields, "message_type", message_type)
+    # From here on as in Action.log_fields, with two calls less.
+    action = _get_current()
+    if action is None:
+        action = place_of_its_own(None)
+    if not _has_room(fields):
+        make_room(fields)
+    if "message_type" not in fields:
+        fields["message_type"] = ""
+    fields["timestamp"] = time()
+    fields["task_uuid"] = action.task_uuid
+    fields["task_level"] = [*action._level, next(action._places)]
+    route = action._route
+    for call in route.calls:
+        try:
+            call(fields)
+        except Exception as error:  # noqa: BLE001 - a destination must not break the program
+            route.failed(call, error, fields)
+            break
+
+
+def place_of_its_own(logger: Writer | None) -> Action:
+    """Make what a message outside of any action is logged to: a task of that message alone."""
+    return Action(logger, new_task_uuid(), (), "")
