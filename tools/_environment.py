@@ -165,6 +165,7 @@ def _install(python: Path, wishes: Sequence[str], log: Path) -> None:
             "It is needed for the first run only."
         )
     else:
-        errors = [line for line in report.splitlines() if line.startswith("ERROR:")]
-        msg = f"could not install the package: {' '.join(errors[:1]) or 'pip failed'} (see {log})"
+        lines = report.splitlines() or ["pip said nothing"]
+        errors = [line for line in lines if line.startswith("ERROR:")] or lines[-1:]
+        msg = f"could not install the package: {errors[0]} (see {log})"
     raise SetUpError(msg)
