@@ -6,7 +6,8 @@ and nothing is dropped:
 * What is not all there is not complete, and says so: `Task.is_complete`,
   `WrittenAction.is_complete`, `WrittenAction.missing`.
 * A message that claims a place which another holds is in `WrittenAction.conflicts`.
-  An exact duplicate counts once.
+  An exact duplicate counts once. Of two ends at different places the first to come is the end,
+  the other one of the children.
 * A message without a usable place (no text in ``task_uuid``, no positions in ``task_level``) is
   a task of its own, complete as it is, whose root is that message.
 * A task is given out and forgotten when its last message is there. What still comes later for
@@ -18,6 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any, final
 
 from pyrsistent import pmap
@@ -188,7 +190,7 @@ class Parser:
 
     def incomplete_tasks(self) -> list[Task]:
         """Return the tasks of which something is missing, in the order of their first messages."""
-        return [task for _, task in sorted(self._tasks.values(), key=_number)]
+        return [task for _, task in sorted(self._tasks.values(), key=itemgetter(0))]
 
     @classmethod
     def parse_stream(cls, iterable: Iterable[Mapping[str, Any]]) -> Iterator[Task]:
@@ -239,7 +241,3 @@ def _own(message: Mapping[str, Any]) -> MessageDict:
     if type(message) is dict:
         return message.copy()
     return dict(message) if isinstance(message, Mapping) else {"value": message}
-
-
-def _number(entry: tuple[int, Task]) -> int:
-    return entry[0]
