@@ -88,7 +88,8 @@ class FollowedFile:
     ) -> None:
         self._path = path
         self._file: BinaryIO | None = None
-        self._messages = _Messages(_name_of(path), on_bad_line)
+        self.name = _name_of(path)
+        self._messages = _Messages(self.name, on_bad_line)
 
     def poll(self) -> Iterator[MessageDict]:
         """Give what has been written since the last call; never waits.
@@ -120,7 +121,7 @@ class FollowedFile:
                 self._file = open(self._path, "rb", buffering=0)  # noqa: SIM115 - kept open
             except FileNotFoundError:
                 return
-            refuse_compressed(self._file.read(MAGIC_BYTES), self._messages.name)
+            refuse_compressed(self._file.read(MAGIC_BYTES), self.name)
             self._file.seek(0)
         yield from self._messages.finished(_chunks(self._file.read))
 

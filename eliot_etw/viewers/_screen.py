@@ -62,6 +62,7 @@ class Screen:
     Attributes:
         is_terminal: Whether a person is looking.
         has_colour: Whether styles are written.
+        has_unicode: Whether signs and lines can be written that are not ASCII.
         width: See above; 0 for never.
     """
 
@@ -79,7 +80,8 @@ class Screen:
             self.has_colour = self._takes_colour()
         self.measure()
         self.palette = Palette(colour=self.has_colour)
-        self.signs = Signs(unicode=self._takes("├─└│✓✗◌·┄→◂…µ"))
+        self.has_unicode = self._takes("├─└│✓✗◌·┄→◂…µ")
+        self.signs = Signs(unicode=self.has_unicode)
 
     def measure(self) -> None:
         """Take the width from the terminal again: it may have changed."""
@@ -99,11 +101,7 @@ class Screen:
         text = "".join(self._waiting)
         self._waiting.clear()
         self._waiting_characters = 0
-        encoding = self.stream.encoding or "utf-8"
-        try:
-            self.stream.write(text)
-        except UnicodeEncodeError:
-            self.stream.write(text.encode(encoding, "backslashreplace").decode(encoding))
+        self.stream.write(text)
         self.stream.flush()
 
     def _takes_colour(self) -> bool:

@@ -6,23 +6,30 @@ the environment variable ``SQLITE_TMPDIR`` or ``TMPDIR`` says.
 
 from __future__ import annotations
 
+import errno
 import marshal
 import sqlite3
 from collections.abc import Iterable, Iterator
-from typing import Any, final
+from contextlib import contextmanager
+from typing import Any, Final, final
 
 from eliot_etw._json import decode_line, encode_carefully
 from eliot_etw.viewers._nodes import Level, Node, Row
 
-_SCHEMA = """
+_PRAGMAS: Final = """
 PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -8192;
+"""
+_TASKS: Final = """
 CREATE TABLE tasks (number INTEGER PRIMARY KEY, uuid BLOB UNIQUE, state BLOB);
 CREATE TABLE messages (
     task INTEGER, level BLOB, turn INTEGER, body BLOB, PRIMARY KEY (task, level, turn)
 ) WITHOUT ROWID;
 CREATE TABLE nodes (number INTEGER PRIMARY KEY, body BLOB);
+"""
+_HALVES: Final = """
+CREATE TABLE halves (task BLOB, level BLOB, body BLOB, PRIMARY KEY (task, level)) WITHOUT ROWID;
 """
 
 
@@ -31,21 +38,20 @@ class Spill:
     """Messages and what is known of their tasks, by the numbers of the tasks."""
 
     def __init__(self) -> None:
-        self._database = sqlite3.connect("", isolation_level=None)
-        self._database.executescript(_SCHEMA)
+        self._database = _opened(_TASKS)
         self._turn = 0
 
     def put(self, number: int, uuid: str, state: tuple[Any, ...], rows: Iterable[Row]) -> None:
         """Keep the state of a task, and messages of it beside those kept before."""
-        execute = self._database.execute
-        execute(
-            "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?)",
-            (number, _key_of_uuid(uuid), marshal.dumps(state)),
-        )
-        self._database.executemany(
-            "INSERT INTO messages VALUES (?, ?, ?, ?)",
-            ((number, _key(row[0]), self._next_turn(), _packed(row)) for row in rows),
-        )
+        with _writing():
+            self._database.execute(
+                "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?)",
+                (number, _key_of_uuid(uuid), marshal.dumps(state)),
+            )
+            self._database.executemany(
+                "INSERT INTO messages VALUES (?, ?, ?, ?)",
+                ((number, _key(row[0]), self._next_turn(), _packed(row)) for row in rows),
+            )
 
     def begin(self) -> None:
         """Begin to put many tasks: together they take a fraction of the time."""
@@ -53,7 +59,8 @@ class Spill:
 
     def commit(self) -> None:
         """End what `begin` began."""
-        self._database.execute("COMMIT")
+        with _writing():
+            self._database.execute("COMMIT")
 
     def state(self, uuid: str) -> tuple[int, tuple[Any, ...]] | None:
         """Return the number and the state of a task, or None if it is not here."""
@@ -84,9 +91,10 @@ class Spill:
         """Give nodes in the opposite order, without holding them."""
         self._database.execute("DELETE FROM nodes")
         self.begin()
-        self._database.executemany(
-            "INSERT INTO nodes (body) VALUES (?)", ((_packed(n.as_tuple()),) for n in nodes)
-        )
+        with _writing():
+            self._database.executemany(
+                "INSERT INTO nodes (body) VALUES (?)", ((_packed(n.as_tuple()),) for n in nodes)
+            )
         self.commit()
         for (body,) in self._database.execute("SELECT body FROM nodes ORDER BY number DESC"):
             yield Node.from_tuple(_unpacked(body))
@@ -99,6 +107,63 @@ class Spill:
         """Number the messages downwards, so that one backward scan gives the first first."""
         self._turn -= 1
         return self._turn
+
+
+@final
+class HalfSpill:
+    """Values by task and level: of the starts whose ends have not come, or the other way round."""
+
+    def __init__(self) -> None:
+        self._database = _opened(_HALVES)
+
+    def put(self, items: Iterable[tuple[str, Level, tuple[Any, ...]]]) -> None:
+        """Keep values, in place of those that were kept for the same task and level."""
+        with _writing():
+            self._database.execute("BEGIN")
+            self._database.executemany(
+                "INSERT OR REPLACE INTO halves VALUES (?, ?, ?)",
+                (
+                    (_key_of_uuid(uuid), _key(level), _packed(tuple(values)))
+                    for uuid, level, values in items
+                ),
+            )
+            self._database.execute("COMMIT")
+
+    def take(self, uuid: str, level: Level) -> tuple[Any, ...] | None:
+        """Return a value, which is not kept any longer; None if there is none."""
+        key = _key_of_uuid(uuid), _key(level)
+        found = self._database.execute(
+            "SELECT body FROM halves WHERE task = ? AND level = ?", key
+        ).fetchone()
+        if found is None:
+            return None
+        self._database.execute("DELETE FROM halves WHERE task = ? AND level = ?", key)
+        return tuple(_unpacked(found[0]))
+
+    def all(self) -> Iterator[tuple[Any, ...]]:
+        """Give all values that are kept."""
+        for (body,) in self._database.execute("SELECT body FROM halves"):
+            yield tuple(_unpacked(body))
+
+    def close(self) -> None:
+        """Give the room back."""
+        self._database.close()
+
+
+def _opened(schema: str) -> sqlite3.Connection:
+    """Make an empty database that nobody else can see."""
+    database = sqlite3.connect("", isolation_level=None)
+    database.executescript(_PRAGMAS + schema)
+    return database
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say that it is the disk for temporary files if there is no room, as other writers do."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(errno.ENOSPC, f"temporary file: {error}") from None
 
 
 def _key(level: Level) -> bytes:

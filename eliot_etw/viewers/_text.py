@@ -6,15 +6,9 @@ import re
 import time
 from typing import Any, Final, final
 
-# What could drive a terminal, forge a line or hide text: control characters (C0, DEL, C1), line
-# and paragraph separators, characters that change the direction of text or take no room, tags,
-# and lone surrogates, which no output can hold. Joiners, which many scripts need, are not here.
-_UNSAFE = (
-    "\x00-\x1f\x7f-\x9f\xad\u061c\u180e\u200b\u200e\u200f\u2028-\u202e\u2060-\u206f\ufeff"
-    "\ufff9-\ufffb\ud800-\udfff\U000e0000-\U000e007f"
-)
-_unsafe = re.compile(f"[{_UNSAFE}]")
-_SHORT: Final = {"\n": "\\n", "\r": "\\r", "\t": "\\t", "\x1b": "\\x1b"}
+from eliot_etw._json import encode_line
+from eliot_etw._program import printable
+
 # A text needs no quotes if it can be told from a number, from a name like None, and from the next
 # field.
 _plain = re.compile(
@@ -22,26 +16,9 @@ _plain = re.compile(
     r"""[^\s"'=\[{(][^\s"'=]*$"""
 ).match
 
+_not_ascii = re.compile(r"[^ -~]")
+
 MISSING_TIME: Final = "--:--:--.---"
-
-
-def safe(text: str) -> str:
-    r"""Replace each character that is not safe to show by its escape.
-
-    >>> safe("\x1b[31mred")
-    '\\x1b[31mred'
-    """
-    return text if text.isprintable() else _unsafe.sub(_escape, text)
-
-
-def _escape(found: re.Match[str]) -> str:
-    character = found[0]
-    if character in _SHORT:
-        return _SHORT[character]
-    code = ord(character)
-    if code < 0x100:
-        return f"\\x{code:02x}"
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
 def one_line(value: Any, limit: int) -> str:
@@ -62,19 +39,38 @@ def one_line(value: Any, limit: int) -> str:
     except RecursionError:
         return f"({type(value).__name__}, nested too deep to show)"
     if limit and len(text) > limit:
-        return f"{safe(text[:limit])}… ({len(text):,} characters)"
-    return safe(text)
+        return f"{printable(text[:limit])}… ({len(text):,} characters)"
+    return printable(text)
 
 
 def _quoted(text: str) -> str:
-    escaped = safe(text).replace('"', '\\"')
+    escaped = printable(text).replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def safe_json(value: Any) -> str:
+    r"""Write JSON on one line, in which no character can drive a terminal.
+
+    >>> safe_json({"text": "\x9b31m"})
+    '{"text":"\\u009b31m"}'
+    """
+    text = encode_line(value)[:-1].decode()
+    return text if text.isprintable() else _not_ascii.sub(_json_escape, text)
+
+
+def _json_escape(found: re.Match[str]) -> str:
+    """Write a character as JSON escapes it, if it is not to be shown."""
+    character = found[0]
+    if character.isprintable():
+        return character
+    units = character.encode("utf-16-be")
+    return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
 
 
 def lines_of(text: str) -> list[str]:
     """Split a text of several lines into lines that are safe to show."""
     lines = text.rstrip("\r\n").split("\n")
-    return [safe(line.removesuffix("\r").expandtabs(4)) for line in lines]
+    return [printable(line.removesuffix("\r").expandtabs(4)) for line in lines]
 
 
 def width_of(text: str) -> int:

@@ -15,12 +15,13 @@ from eliot_etw._names import (
     REASON,
     TRACEBACK,
 )
+from eliot_etw._program import printable
 from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._layout import STYLE, Layout
 from eliot_etw.viewers._nodes import ACTION, GAP, MESSAGE, Node
 from eliot_etw.viewers._screen import Screen
 from eliot_etw.viewers._select import Shown, shown
-from eliot_etw.viewers._text import Clock, one_line, safe
+from eliot_etw.viewers._text import Clock, one_line
 
 # Shown in other ways than as fields.
 _OF_ACTION: Final = PLACE_FIELDS | {ACTION_TYPE, ACTION_STATUS}
@@ -59,6 +60,7 @@ class TreeText:
 
     def draw(self, uuid: str, nodes: Iterable[Node]) -> Iterator[str]:
         """Draw what is to be shown of a task, a node at a time, each with its newline."""
+        look = self._screen.palette
         for item in shown(nodes):
             node = item.node
             blocks: Blocks = []
@@ -70,7 +72,7 @@ class TreeText:
                 pieces = [self._absence(node)]
             if item.depth == 0:
                 yield from self._layout.heading(node)
-                pieces.insert(1, self._id(uuid))
+                pieces.insert(1, f"{look.faint}{self.id(uuid)}{look.off}")
             yield self._layout.line(item, pieces)
             if node.has_failed:
                 yield from self._layout.failure(item, self._failure(node))
@@ -78,6 +80,18 @@ class TreeText:
                 # The failure above it is name enough for a traceback.
                 name = "" if key == TRACEBACK and node.has_failed else self._name(key)
                 yield from self._layout.block(item, name, text, whole=key == TRACEBACK)
+
+    def id(self, uuid: str) -> str:
+        """Name a task: the beginning of a UUID is enough to find it by."""
+        return f"[{uuid[:8] if _is_uuid(uuid) else one_line(uuid, 36)}]"
+
+    def plain_fields(self, start: MessageDict) -> str:
+        """Write the fields of an action's start on one line, without styles."""
+        return " ".join(
+            f"{one_line(key, self._limit)}={one_line(value, self._limit)}"
+            for key, value in start.items()
+            if key not in _OF_ACTION
+        )
 
     def _action(self, node: Node, item: Shown, blocks: Blocks) -> list[str]:
         """Give the pieces of an action's line."""
@@ -161,7 +175,7 @@ class TreeText:
         """Name the type of a node."""
         kind = node.type
         if type(kind) is str:
-            return safe(kind)
+            return printable(kind)
         if kind is None:
             return "(unknown action)" if node.kind == ACTION else "(no type)"
         return one_line(kind, self._limit)
@@ -169,12 +183,6 @@ class TreeText:
     def _note(self, text: str) -> str:
         look = self._screen.palette
         return f"{look.warning}{text}{look.off}"
-
-    def _id(self, uuid: str) -> str:
-        """Name a task: the beginning of a UUID is enough to find it by."""
-        look = self._screen.palette
-        name = uuid[:8] if _is_uuid(uuid) else one_line(uuid, 36)
-        return f"{look.faint}[{name}]{look.off}"
 
     def _failure(self, node: Node) -> str:
         """Say why an action failed, or of which exception a traceback is."""

@@ -1,0 +1,92 @@
+"""Reading logs that grow: tasks as they finish, and what is still running."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from eliot_etw.cli._input import Input
+from eliot_etw.sources import FollowedFile
+from eliot_etw.typing import MessageDict
+from eliot_etw.viewers._forest import Forest, Task
+from eliot_etw.viewers._running import RunningView
+from eliot_etw.viewers._screen import Screen
+
+_POLL_S: Final = 0.1
+_REFRESH_S: Final = 0.5
+# A task that has ended, but of which something is missing, is shown when quiet for so long.
+_QUIET_S: Final = 5.0
+
+
+def follow(
+    source: Input,
+    screen: Screen,
+    show: Callable[[Task], None],
+    view: RunningView,
+    is_wanted: Callable[[MessageDict], bool],
+) -> None:
+    """Show tasks when they finish, until interrupted, or until there is no file left to read.
+
+    Args:
+        source: Names the files, and takes what is wrong with them.
+        screen: Where to write.
+        show: Draws a task.
+        view: Shows what is running.
+        is_wanted: Says which messages to look at.
+    """
+    files = [FollowedFile(name, on_bad_line=source.on_bad_line) for name in source.files]
+    forest = Forest(hold_bytes=0)
+    quiet = _Quiet(forest)
+    refreshed = 0.0
+    while files:
+        finished = 0
+        for message in filter(is_wanted, _new_messages(files, source)):
+            for task in forest.add(message):
+                view.clear()
+                show(task)
+                finished += 1
+        for task in quiet.tasks():
+            view.clear()
+            show(task)
+            finished += 1
+        now = time.monotonic()
+        if finished or now - refreshed > _REFRESH_S:
+            view.show(forest.unfinished())
+            refreshed = now
+        screen.flush()
+        time.sleep(_POLL_S)
+
+
+def _new_messages(files: list[FollowedFile], source: Input) -> Iterator[MessageDict]:
+    """Give what the files have to give now; leave out a file that cannot be read any more."""
+    for file in files.copy():
+        try:
+            for message in file.poll():
+                source.count += 1
+                yield message
+        except OSError as error:
+            source.on_unreadable(file.name, error)
+            files.remove(file)
+
+
+class _Quiet:
+    """Finds the tasks that have ended incompletely, and to which nothing has come for a while."""
+
+    def __init__(self, forest: Forest) -> None:
+        self._forest = forest
+        # For each ended task how many messages it had, and since when.
+        self._since: dict[str, tuple[int, float]] = {}
+
+    def tasks(self) -> Iterator[Task]:
+        """Give the tasks that are not waited for any longer."""
+        now = time.monotonic()
+        known, self._since = self._since, {}
+        for task in [task for task in self._forest.unfinished() if task.has_ended]:
+            size = len(task.rows)
+            count, since = known.get(task.uuid, (size, now))
+            if count == size and now - since > _QUIET_S:
+                yield task
+                self._forest.give_up(task)
+            else:
+                self._since[task.uuid] = size, (since if count == size else now)
