@@ -575,6 +575,7 @@ class TestTask:
         one, two = task_of([start([1]), end([2])]), task_of([end([2]), start([1])])
         assert (one, hash(one)) == (two, hash(two))
         assert one != task_of([start([1]), end([3])])
+        assert one != task_of([start([1])])
         assert one != one.root()
         _, parser = Parser().add(start([1]))
         _, again = Parser().add(start([1]))

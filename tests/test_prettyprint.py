@@ -1,5 +1,6 @@
 """Tests of writing messages for people to read."""
 
+import io
 import json
 import subprocess
 import sys
@@ -154,19 +155,19 @@ class TestHostile:
         assert "\x1b" not in pretty_format({**MESSAGE, "x": Loud()})
 
 
-COMMAND = [sys.executable, "-c", "from eliot_etw.prettyprint import main; exit(main())"]
+@pytest.fixture
+def run(monkeypatch):
+    """Run the command on lines; return its status and what it wrote, as bytes."""
 
+    def run_main(*arguments, lines=(), encoding="utf-8"):
+        output = io.BytesIO()
+        log = io.BytesIO(b"".join(line + b"\n" for line in lines))
+        monkeypatch.setattr(sys, "argv", ["eliot-prettyprint", *arguments])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(log))
+        monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(output, encoding, newline="\n"))
+        return main(), output.getvalue()
 
-def run(*arguments, lines=(), **options):
-    """Run the command as a user would."""
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        input=b"".join(line + b"\n" for line in lines),
-        capture_output=True,
-        timeout=60,
-        check=False,
-        **options,
-    )
+    return run_main
 
 
 class TestCommand:
@@ -183,42 +184,49 @@ class TestCommand:
             (["--local-timezone"], pretty_format(MESSAGE, local_timezone=True)),
         ],
     )
-    def test_formats(self, arguments, expected):
+    def test_formats(self, run, arguments, expected):
         """Each message is written in the format that is asked for, with a newline after it."""
-        result = run(*arguments, lines=[self.LINE, self.LINE])
-        assert (result.returncode, result.stderr) == (0, b"")
-        assert (expected + "\n") * 2 == result.stdout.decode()
+        expected = f"{expected}\n{expected}\n".encode()
+        assert (0, expected) == run(*arguments, lines=[self.LINE, self.LINE])
 
-    def test_not_json(self):
+    def test_not_json(self, run):
         """A line that is not JSON is shown as such between the others."""
-        result = run("-c", lines=[self.LINE, b"NOT \x1b JSON!!", self.LINE])
-        shown = compact_format(MESSAGE)
-        assert f"{shown}\nNot JSON: b'NOT \\x1b JSON!!'\n\n{shown}\n" == result.stdout.decode()
+        _, shown = run("-c", lines=[self.LINE, b"NOT \x1b JSON!!", self.LINE])
+        good = compact_format(MESSAGE)
+        assert f"{good}\nNot JSON: b'NOT \\x1b JSON!!'\n\n{good}\n" == shown.decode()
 
     @pytest.mark.parametrize(
         "thing",
         [{k: v for k, v in MESSAGE.items() if k != name} for name in sorted(REQUIRED_FIELDS)]
         + [[1], 7, None, "text"],
     )
-    def test_not_a_message(self, thing):
+    def test_not_a_message(self, run, thing):
         """JSON that lacks what every message has is shown as such."""
         line = json.dumps(thing).encode()
-        assert f"Not an Eliot message: {line!r}\n\n" == run(lines=[line]).stdout.decode()
+        assert f"Not an Eliot message: {line!r}\n\n".encode() == run(lines=[line])[1]
 
-    def test_output_that_cannot_show_a_letter(self):
+    def test_output_that_cannot_show_a_letter(self, run):
         """A letter that the output cannot encode is escaped, and nothing is lost."""
         line = json.dumps({**MESSAGE, "x": "é€"}).encode()
-        options = {"env": {"PYTHONIOENCODING": "latin-1", "SYSTEMROOT": "C:\\Windows"}}
-        assert b"'\xe9\\u20ac'" in run(lines=[line], **options).stdout
+        assert b"'\xe9\\u20ac'" in run(lines=[line], encoding="latin-1")[1]
+
+    def test_output_of_any_kind(self, monkeypatch):
+        """Standard output may have been replaced by anything that takes text."""
+        monkeypatch.setattr(sys, "argv", ["eliot-prettyprint"])
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(self.LINE)))
+        monkeypatch.setattr(sys, "stdout", output := io.StringIO())
+        assert main() == 0
+        assert pretty_format(MESSAGE) + "\n" == output.getvalue()
 
     def test_closed_pipe(self, tmp_path):
         """The end of a pipe's reader is the end of the command, without a word."""
         log = tmp_path / "log"
         log.write_bytes((self.LINE + b"\n") * 20_000)
+        command = [sys.executable, "-c", "from eliot_etw.prettyprint import main; exit(main())"]
         with (
             log.open("rb") as stdin,
             subprocess.Popen(
-                COMMAND, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+                command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE
             ) as process,
         ):
             process.stdout.readline()
