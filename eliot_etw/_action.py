@@ -104,9 +104,10 @@ class Action:
         self._serializers = serializers
         self._success_fields: MessageDict | None = None
         self._finished = False
-        # What __exit__ is to undo; a chain of them while the action is entered more than once.
+        # What __exit__ is to undo; and, while the action is entered more than once, what the
+        # exits after that are to undo: a token and the rest.
         self._token: Token[Action | None] | None = None
-        self._outer_tokens: tuple[Token[Action | None], ...] = ()
+        self._outer_tokens: tuple[Token[Action | None], Any] | None = None
         self._parent = _parent
 
     def __repr__(self) -> str:
@@ -264,7 +265,7 @@ class Action:
 
     def __enter__(self) -> Self:
         if self._token is not None:
-            self._outer_tokens = (*self._outer_tokens, self._token)
+            self._outer_tokens = (self._token, self._outer_tokens)
         self._token = _set_current(self)
         return self
 
@@ -280,11 +281,9 @@ class Action:
             # There is no token: __enter__ was not called. Or the block was entered in another
             # context, as by an async generator that the event loop closed: nothing is to undo.
             pass
-        if self._outer_tokens:
-            *outer, self._token = self._outer_tokens
-            self._outer_tokens = tuple(outer)
-        else:
-            self._token = None
+        self._token = None
+        if self._outer_tokens is not None:
+            self._token, self._outer_tokens = self._outer_tokens
         if exception is not None or self._finished or self._success_fields or self._serializers:
             self.finish(exception)
             return
@@ -369,9 +368,8 @@ def begin(
     action._places = count(2)
     action._route = route = DESTINATIONS if logger is None else route_to(logger)
     action._serializers = serializers
-    action._success_fields = action._token = None
+    action._success_fields = action._token = action._outer_tokens = None
     action._finished = False
-    action._outer_tokens = ()
     action._parent = parent
     fields["action_status"] = "started"
     fields["timestamp"] = time()

@@ -59,10 +59,10 @@ class Destinations:
         self._reentries = Counter()
 
     def add(self, *destinations: Destination) -> None:
-        """Add destinations; the first to come get what was logged before.
+        """Add destinations; the first to come get what was logged before (up to 1,000 messages).
 
         Args:
-            destinations: Callables of one message. They read it and never change it.
+            *destinations: Callables of one message. They read it and never change it.
 
         Raises:
             TypeError: If one of them cannot be called.
@@ -121,7 +121,7 @@ class Destinations:
         else:
             self.calls = self._own_calls
 
-    def add_global_fields(self, **fields: Any) -> None:
+    def add_global_fields(self, /, **fields: Any) -> None:
         """Add fields to every message from now on; a message's own field of the same name wins."""
         with self._lock:
             self._global_fields = {**self._global_fields, **fields}
@@ -176,7 +176,7 @@ class Destinations:
                     names.MESSAGE_TYPE: names.DESTINATION_FAILURE,
                     names.REASON: safe_str(error),
                     names.EXCEPTION: type_name(type(error)),
-                    "message": _text_of(message),
+                    "message": text_of(message),
                 }
             ),
         }
@@ -207,11 +207,21 @@ class Destinations:
         self.send(message)
 
     def _report_serialization(self, message: MessageDict, error: Exception) -> None:
-        report = _placed(traceback_fields(error))
-        TRACEBACK_SERIALIZER.serialize(report)
-        self.send(report)
-        text = _text_of(message)
-        self.send(_placed({names.MESSAGE_TYPE: names.SERIALIZATION_FAILURE, "message": text}))
+        """Log what kept a message from being serialized, the message as text, and its place.
+
+        The place must not stay empty, or the tree would look as if something was lost: the start
+        or end of an action is logged without its fields, another message's place is the report's.
+        """
+        why = _placed(traceback_fields(error))
+        TRACEBACK_SERIALIZER.serialize(why)
+        self.send(why)
+        report = {names.MESSAGE_TYPE: names.SERIALIZATION_FAILURE, "message": text_of(message)}
+        kept = {name: value for name, value in message.items() if name in names.RESERVED}
+        if names.ACTION_TYPE in message:
+            self.send(kept)
+            self.send(_placed(report))
+        else:
+            self.send({**report, **kept} if names.TASK_LEVEL in kept else _placed(report))
 
     def stats(self) -> dict[str, int]:
         """Count what went wrong so far.
@@ -325,7 +335,7 @@ def _placed(message: MessageDict) -> MessageDict:
     return message
 
 
-def _text_of(message: MessageDict) -> str:
+def text_of(message: MessageDict) -> str:
     """Write a message as text, whatever is in it, for reports about it."""
     try:
         return str({safe_repr(key): safe_repr(value) for key, value in message.items()})

@@ -3,36 +3,15 @@
 import os
 from typing import IO, Any
 
-from eliot_etw._logger import Logger
+from eliot_etw._logger import DESTINATIONS
 from eliot_etw.destinations.file import FileDestination
 from eliot_etw.json import json_default
-from eliot_etw.typing import Destination, JsonDefault
+from eliot_etw.typing import JsonDefault
 
 
-def add_destinations(*destinations: Destination) -> None:
-    """Add destinations; the first to come get what was logged before (up to 1,000 messages).
-
-    Args:
-        *destinations: Callables of one message. They read it and never change it.
-
-    Raises:
-        TypeError: If one of them cannot be called.
-    """
-    Logger._destinations.add(*destinations)
-
-
-def remove_destination(destination: Destination) -> None:
-    """Remove a destination that was added before.
-
-    Raises:
-        ValueError: If it is not there.
-    """
-    Logger._destinations.remove(destination)
-
-
-def add_global_fields(**fields: Any) -> None:
-    """Add fields to every message from now on; a message's own field of the same name wins."""
-    Logger._destinations.add_global_fields(**fields)
+add_destinations = DESTINATIONS.add
+remove_destination = DESTINATIONS.remove
+add_global_fields = DESTINATIONS.add_global_fields
 
 
 def to_file(

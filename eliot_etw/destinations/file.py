@@ -49,30 +49,33 @@ class FileDestination:
                 json_default are given.
             OSError: If the path cannot be opened.
         """
-        self.file = file
+        self.file: Any = file
         self._default = choose_default(encoder, json_default)
         self._failed = Counter()
+        self._path: str | None = None
+        # Written to is either a descriptor or, if that is negative, the file object; before that
+        # the object is flushed, which keeps what the program itself writes to it in order, and
+        # notices that it was closed.
+        self._fd = -1
+        self._flush: Callable[[], object] | None = None
+        self._writes_text = False
         # Whether the file ends in the middle of a line, which the next one must not continue.
         self._torn = False
-        self._path: str | None = None
-        # One of two ways to write: to a descriptor, after a flush of the file object it belongs
-        # to (which also notices that the file was closed); or by the file object's own write.
-        self._fd: int | None = None
-        self._flush: Callable[[], object] | None = None
-        self._write_text = False
         if isinstance(file, (str, os.PathLike)):
             self._path = os.path.abspath(os.fspath(file))
             self._fd = _open_to_append(self._path)
             self._torn = _ends_within_a_line(self._path)
         else:
             self._take(file)
+        # Whether a write to the descriptor is all there is to do.
+        self._is_plain = self._flush is None and not self._torn
 
     def _take(self, file: IO[Any]) -> None:
         """Find out how to write to an open file."""
         if isinstance(file, io.IOBase) and not file.writable():
             msg = f"The file must be open for writing, got {file!r}. Open it with mode 'ab'."
             raise RuntimeError(msg)
-        self._write_text = _takes_text(file)
+        self._writes_text = _takes_text(file)
         self._flush = file.flush
         if _is_utf8_descriptor(file):
             self._fd = file.fileno()
@@ -95,36 +98,41 @@ class FileDestination:
             line = dumps(message, self._default, APPEND_NEWLINE)
         except TypeError:
             line = encode_carefully(message, self._default)
-        if self._torn:
-            line = b"\n" + line
         try:
-            if self._flush is not None:
-                self._flush()
-            if self._fd is None:
-                self._write_to_object(line)
-            elif (written := write(self._fd, line)) != len(line):
-                self._write_rest(line[written:])
+            if self._is_plain:
+                written = write(self._fd, line)
+                if written != len(line):
+                    self._write_rest(line[written:], begun=True)
+            else:
+                self._write_carefully(line)
         except Exception:
             self._failed.add()
             raise
-        if self._torn:
-            self._torn = False
 
-    def _write_rest(self, rest: bytes) -> None:
-        """Write on after the system took a part only: a signal came, or the disk is full."""
-        assert self._fd is not None  # noqa: S101 - for the type checker
+    def _write_carefully(self, line: bytes) -> None:
+        """Write to a file object, or after a line that has no end."""
+        if self._torn:
+            line = b"\n" + line
+        if self._flush is not None:
+            self._flush()
+        if self._fd >= 0:
+            self._write_rest(line, begun=False)
+        else:
+            self.file.write(line.decode() if self._writes_text else line)
+            self.file.flush()
+        self._torn = False
+        self._is_plain = self._flush is None
+
+    def _write_rest(self, rest: bytes, begun: bool) -> None:
+        """Write on until all is written; the system takes a part when a signal comes."""
         try:
             while rest:
                 rest = rest[write(self._fd, rest) :]
+                begun = True
         except BaseException:
-            self._torn = True
+            self._torn = self._torn or begun
+            self._is_plain = False
             raise
-
-    def _write_to_object(self, line: bytes) -> None:
-        """Write with the methods of an object that is no plain file."""
-        file: IO[Any] = self.file  # type: ignore[assignment] # a path has a descriptor
-        file.write(line.decode() if self._write_text else line)
-        file.flush()
 
     def reopen(self) -> None:
         """Open the path again, after it was renamed by logrotate; other threads may go on logging.
@@ -133,7 +141,7 @@ class FileDestination:
             RuntimeError: If the destination was given a file, not a path.
             OSError: If the path cannot be opened; the old file stays in use.
         """
-        if self._path is None or self._fd is None:
+        if self._path is None or self._fd < 0:
             msg = f"reopen() needs a destination that was given a path, got {self.file!r}."
             raise RuntimeError(f"{msg} Pass the path to FileDestination.")
         new = _open_to_append(self._path)
@@ -143,12 +151,14 @@ class FileDestination:
         finally:
             os.close(new)
         self._torn = _ends_within_a_line(self._path)
+        self._is_plain = not self._torn
 
     def close(self) -> None:
         """Close the file, if the destination opened it. What is logged later is a failure."""
-        if self._path is not None and self._fd is not None and self._fd >= 0:
+        if self._path is not None and self._fd >= 0:
             # A number that is no file: the old one may soon be that of another.
             fd, self._fd = self._fd, -1
+            self._is_plain = True
             os.close(fd)
 
     def stats(self) -> dict[str, int]:
