@@ -128,11 +128,9 @@ def _peak(verb: str, log: str) -> float:
     sys.argv = ["eliot-etw", verb, log]
     stdout = os.dup(1)
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-    try:
-        import_module("eliot_etw.cli").main()
-    except SystemExit as exit_:
-        if exit_.code:
-            raise
+    if import_module("eliot_etw.cli").main():
+        msg = f"eliot-etw {verb} failed."
+        raise RuntimeError(msg)
     sys.stdout.flush()
     os.dup2(stdout, 1)
     # Not ru_maxrss: it counts what the parent process had before the child became this program.
