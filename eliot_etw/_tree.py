@@ -120,7 +120,7 @@ class TaskBuilder:
                 return False
         else:
             self._fill(node, position, message)
-        if node.end is not None and node.start is not None:
+        if node.end is not None:
             self._settle(node)
         self.is_lone_message = not self.log and kind == _MESSAGE and level == [1]
         self.log.append(message)
@@ -166,8 +166,8 @@ class TaskBuilder:
             self._fill(node, position, kid)
         elif not isinstance(held, _Node):
             node.kids[position] = kid
-            if held is not node.start and held is not node.end:
-                self._dispute(node, position, held)
+            # If it was the start or the end, that is still known, and so this is a duplicate.
+            self._dispute(node, position, held)
 
     def _fill(self, node: _Node, position: int, kid: Kid) -> None:
         """Put something where nothing was."""

@@ -46,6 +46,7 @@ def completeness(*messages):
         # The position of a start is not the start.
         ([message([1]), end([2])], "yes no"),
         ([start([1, 1]), end([1, 2]), end([2]), start([1])], "no no no yes"),
+        ([end([2]), start([1, 1]), end([1, 2]), start([1])], "no no no yes"),
     ],
 )
 def test_complete_when_all_is_there(messages, expected):
