@@ -162,7 +162,7 @@ class TestTally:
         tally = tester.Tally()
         tally.read_report(report, "full", complete=True)
         assert (tally.passed, tally.failed, tally.skipped) == (1, 3, 1)
-        assert [text[:28] for text in tally.complaints] == ["full: test_misses skipped: "]
+        assert [text[:27] for text in tally.complaints] == ["full: test_misses skipped:"]
 
 
 class FakeInstaller:
@@ -252,3 +252,41 @@ class TestPrepare:
         monkeypatch.setenv("PIP_RETRIES", "1")
         with pytest.raises(environment.SetUpError, match="no connection to the package index"):
             environment.prepare(tmp_path / "env", environment.this_interpreter())
+
+
+class TestDemo:
+    """What a newcomer sees."""
+
+    @pytest.fixture
+    def demo(self, monkeypatch, tmp_path):
+        """Return the module demo, for which the environment of the tests is the one it makes."""
+        pytest.importorskip("click")
+        module = load("demo")
+        python = Path(sys.executable)
+        monkeypatch.setattr(module, "prepare", lambda *_, **__: python)
+        monkeypatch.setattr(module, "script", lambda _folder, name: python.with_name(name))
+        monkeypatch.setattr(sys, "argv", ["demo.py"])
+        monkeypatch.chdir(tmp_path)
+        return module
+
+    def test_tree_of_the_log_is_drawn(self, demo, capfd):
+        """First comes a summary, then the tree, with failures marked and, in a pipe, no colour."""
+        assert demo.main() == 0
+        output = capfd.readouterr().out
+        summary, tree = output.split("eliot-etw tree linkcheck.log\n")
+        assert "13 links, 6 of them broken" in summary
+        assert tree.count("✗ linkcheck:link") == 6
+        assert "\x1b" not in output
+
+    def test_second_run_works(self, demo, monkeypatch, tmp_path, capfd):
+        """The log is of the last run only; here one for a folder that is given."""
+        (tmp_path / "index.html").write_text("")
+        monkeypatch.setattr(sys, "argv", ["demo.py", str(tmp_path)])
+        assert (demo.main(), demo.main()) == (0, 0)
+        assert capfd.readouterr().out.count("linkcheck:site") == 2
+
+    def test_program_that_cannot_work_ends_it(self, demo, monkeypatch, capfd):
+        """No tree is drawn of a log that is not there."""
+        monkeypatch.setattr(sys, "argv", ["demo.py", "no-such-folder"])
+        assert demo.main() == 2
+        assert "tree" not in capfd.readouterr().out
