@@ -33,11 +33,9 @@ _T = TypeVar("_T")
 _UNSET: Final[Any] = object()
 _new = object.__new__
 _get_current, _set_current, _reset_current = CURRENT.get, CURRENT.set, CURRENT.reset
-# True for fields of which none has a reserved name: the usual case, decided in one call into C.
-_has_room = names.RESERVED.isdisjoint
-# Names of parameters that may be given by name, among any fields.
-_PARAMETERS = frozenset({"logger", "_serializers"})
-_is_plain_start = (_PARAMETERS | (names.RESERVED - {names.ACTION_TYPE})).isdisjoint
+# True for the fields of a start of which none is reserved or may be a parameter given by name:
+# the usual case, decided in one call into C.
+_is_plain_start = (names.RESERVED_IN_ACTION | {"logger", "_serializers"}).isdisjoint
 
 
 class ActionSerializers:
@@ -179,8 +177,8 @@ class Action:
         Args:
             message_type: Its type, like ``app:part:what``; may be given by name.
             **fields: Its fields. Any name will do; one that is reserved (``timestamp``,
-                ``task_uuid``, ``task_level``, ``action_type``, ``action_status``) is logged with
-                an underscore after it.
+                ``task_uuid``, ``task_level``, ``action_type``) is logged with an underscore
+                after it.
         """
         if message_type is not _UNSET:
             _set_type(fields, "message_type", message_type)
@@ -199,8 +197,7 @@ class Action:
             serializer: What its type says about them.
             logger: What to write it to, if not to the action's logger.
         """
-        if not _has_room(fields):
-            make_room(fields)
+        make_room(fields, names.RESERVED_IN_MESSAGE)
         if "message_type" not in fields:
             fields["message_type"] = ""
         fields["timestamp"] = time()
@@ -311,7 +308,7 @@ def _reset(token: Token[Action | None]) -> None:
         _reset_current(token)
 
 
-def make_room(fields: MessageDict, reserved: frozenset[str] = names.RESERVED) -> None:
+def make_room(fields: MessageDict, reserved: frozenset[str]) -> None:
     """Rename, in place, the fields that have a reserved name: an underscore is added."""
     for name in reserved & fields.keys():
         fields[name_beside(name + "_", fields)] = fields.pop(name)
@@ -338,7 +335,7 @@ def _take_parameters(
     given = fields.get("_serializers")
     if serializers is None and (given is None or hasattr(given, "success")):
         serializers = fields.pop("_serializers", None)
-    make_room(fields, names.RESERVED - {names.ACTION_TYPE})
+    make_room(fields, names.RESERVED_IN_ACTION)
     return logger, serializers
 
 
@@ -436,8 +433,7 @@ def log_message(message_type: str = _UNSET, /, **fields: Any) -> None:
     Args:
         message_type: Its type, like ``app:part:what``; may be given by name.
         **fields: Its fields. Any name will do; one that is reserved (``timestamp``,
-            ``task_uuid``, ``task_level``, ``action_type``, ``action_status``) is logged with an
-            underscore after it.
+            ``task_uuid``, ``task_level``, ``action_type``) is logged with an underscore after it.
     """
     if message_type is not _UNSET:
         _set_type(fields, "message_type", message_type)
@@ -445,8 +441,14 @@ def log_message(message_type: str = _UNSET, /, **fields: Any) -> None:
     action = _get_current()
     if action is None:
         action = place_of_its_own(None)
-    if not _has_room(fields):
-        make_room(fields)
+    # Four lookups cost half of what one isdisjoint() does.
+    if (
+        "timestamp" in fields
+        or "task_uuid" in fields
+        or "task_level" in fields
+        or "action_type" in fields
+    ):
+        make_room(fields, names.RESERVED_IN_MESSAGE)
     if "message_type" not in fields:
         fields["message_type"] = ""
     fields["timestamp"] = time()

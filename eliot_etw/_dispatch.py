@@ -216,7 +216,8 @@ class Destinations:
         TRACEBACK_SERIALIZER.serialize(why)
         self.send(why)
         report = {names.MESSAGE_TYPE: names.SERIALIZATION_FAILURE, "message": text_of(message)}
-        kept = {name: value for name, value in message.items() if name in names.RESERVED}
+        ours = names.RESERVED_IN_MESSAGE | names.RESERVED_IN_ACTION
+        kept = {name: value for name, value in message.items() if name in ours}
         if names.ACTION_TYPE in message:
             self.send(kept)
             self.send(_placed(report))

@@ -24,6 +24,7 @@ REMOTE_TASK: Final = "eliot:remote_task"
 
 # What the framework itself puts into every message: where in which tree, and when.
 PLACE_FIELDS: Final = frozenset({TASK_UUID, TASK_LEVEL, TIMESTAMP})
-# What a user's field may not be called, because its presence is what makes a message part of an
-# action, or gives it its place.
-RESERVED: Final = PLACE_FIELDS | {ACTION_TYPE, ACTION_STATUS}
+# What a user's field may not be called: what gives a message its place, or makes it the start or
+# the end of an action.
+RESERVED_IN_MESSAGE: Final = PLACE_FIELDS | {ACTION_TYPE}
+RESERVED_IN_ACTION: Final = PLACE_FIELDS | {ACTION_STATUS}

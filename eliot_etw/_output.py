@@ -8,7 +8,6 @@ from eliot_etw.destinations.file import FileDestination
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault
 
-
 add_destinations = DESTINATIONS.add
 remove_destination = DESTINATIONS.remove
 add_global_fields = DESTINATIONS.add_global_fields
