@@ -205,6 +205,12 @@ class TestCommand:
         line = json.dumps(thing).encode()
         assert f"Not an Eliot message: {line!r}\n\n".encode() == run(lines=[line])[1]
 
+    def test_barest_message(self, run):
+        """A message needs no more than its place."""
+        bare = {name: MESSAGE[name] for name in REQUIRED_FIELDS}
+        _, shown = run(lines=[json.dumps(bare).encode()])
+        assert f"{pretty_format(bare)}\n" == shown.decode()
+
     def test_output_that_cannot_show_a_letter(self, run):
         """A letter that the output cannot encode is escaped, and nothing is lost."""
         line = json.dumps({**MESSAGE, "x": "é€"}).encode()
