@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Final
 
 from eliot_etw.cli._input import Input
@@ -23,7 +24,7 @@ def follow(
     source: Input,
     screen: Screen,
     show: Callable[[Task], None],
-    view: RunningView,
+    view: RunningView | None,
     is_wanted: Callable[[MessageDict], bool],
 ) -> None:
     """Show tasks when they finish, until interrupted, or until there is no file left to read.
@@ -32,30 +33,35 @@ def follow(
         source: Names the files, and takes what is wrong with them.
         screen: Where to write.
         show: Draws a task.
-        view: Shows what is running.
+        view: Shows what is running, if that is wanted.
         is_wanted: Says which messages to look at.
     """
     files = [FollowedFile(name, on_bad_line=source.on_bad_line) for name in source.files]
     forest = Forest(hold_bytes=0)
     quiet = _Quiet(forest)
-    refreshed = 0.0
+    refresh_at = 0.0
     while files:
-        finished = 0
-        for message in filter(is_wanted, _new_messages(files, source)):
-            for task in forest.add(message):
+        for task in chain(_finished(forest, files, source, is_wanted), quiet.tasks()):
+            if view:
                 view.clear()
-                show(task)
-                finished += 1
-        for task in quiet.tasks():
-            view.clear()
             show(task)
-            finished += 1
-        now = time.monotonic()
-        if finished or now - refreshed > _REFRESH_S:
+            refresh_at = 0.0
+        if view and time.monotonic() >= refresh_at:
             view.show(forest.unfinished())
-            refreshed = now
+            refresh_at = time.monotonic() + _REFRESH_S
         screen.flush()
         time.sleep(_POLL_S)
+
+
+def _finished(
+    forest: Forest,
+    files: list[FollowedFile],
+    source: Input,
+    is_wanted: Callable[[MessageDict], bool],
+) -> Iterator[Task]:
+    """Give the tasks that new messages finish."""
+    for message in filter(is_wanted, _new_messages(files, source)):
+        yield from forest.add(message)
 
 
 def _new_messages(files: list[FollowedFile], source: Input) -> Iterator[MessageDict]:

@@ -36,7 +36,8 @@ class Input:
     """
 
     def __init__(self, files: tuple[str, ...]) -> None:
-        if not files and sys.stdin.isatty():
+        # Python has no standard input if there was none when it started.
+        if not files and (sys.stdin is None or sys.stdin.isatty()):
             msg = "Nothing to read: name a file, or pipe a log into this command."
             raise click.UsageError(msg)
         self.files = files or ("-",)

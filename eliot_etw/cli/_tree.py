@@ -166,7 +166,8 @@ class _Program:
                 screen.write(text)
 
         if follows and "-" not in self._input.files:
-            follow(self._input, screen, show, RunningView(screen, tree), self._is_wanted)
+            view = None if options["as_json"] else RunningView(screen, tree)
+            follow(self._input, screen, show, view, self._is_wanted)
         else:
             self._read(show, screen, follows=follows)
         screen.flush()

@@ -193,9 +193,11 @@ class Forest:
         return (task for task in self._tasks.values() if not task.is_held)
 
     def give_up(self, task: Task) -> None:
-        """Forget an unfinished task that has been drawn as it was."""
+        """Forget a task that has been drawn."""
         del self._tasks[task.uuid]
         self._size_bytes -= task.size_bytes
+        if task.spill:
+            task.spill.drop(task.number)
 
     def _begun(self, uuid: str) -> Task:
         """Make a task, or go on with one whose messages are on disk."""
@@ -217,8 +219,6 @@ class Forest:
             if task.is_finished():
                 yield task
                 self.give_up(task)
-                if task.spill:
-                    task.spill.drop(task.number)
 
     def _put_away(self) -> None:
         """Move to disk what is not about to be given out."""

@@ -213,6 +213,8 @@ class BackwardPass:
         self._is_match = is_match
         self._keeps_context = keeps_context
         self._frames = [_Frame(0)]
+        # What the current message has made: usually one node or none.
+        self._made: list[Node] = []
 
     def nodes(self, rows: Iterable[Row]) -> Iterator[Node]:
         """Make the nodes.
@@ -221,7 +223,7 @@ class BackwardPass:
             rows: Levels and messages, sorted by level from the last to the first; of those with
                 one level, first the one that came first.
         """
-        frames = self._frames
+        frames, made = self._frames, self._made
         parents: Level = ()
         same: list[MessageDict] = []
         same_level: Level = ()
@@ -234,18 +236,20 @@ class BackwardPass:
                 continue
             same.append(message)
             if level[:-1] != parents:
-                yield from self._move(parents, level[:-1])
+                self._move(parents, level[:-1])
                 parents = level[:-1]
-            position = level[-1]
-            role = role_of(message, position)
+            role = role_of(message, level[-1])
             is_lone = is_lone and role == MESSAGE and level == (1,) and len(same) == 1
-            yield from self._take(frames[-1], position, message, role)
-        while len(frames) > 1:
-            yield from self._close()
-        if not is_lone:
-            yield from self._close()
+            self._take(frames[-1], level[-1], message, role)
+            if made:
+                yield from made
+                made.clear()
+        # A message outside any action has no action around it, not even one of which all is lost.
+        while len(frames) > is_lone:
+            self._close()
+        yield from made
 
-    def _move(self, old: Level, new: Level) -> Iterator[Node]:
+    def _move(self, old: Level, new: Level) -> None:
         """Leave the actions that the next message is not in; enter those that it is in."""
         frames = self._frames
         common = 0
@@ -254,49 +258,46 @@ class BackwardPass:
                 break
             common += 1
         while len(frames) > common + 1:
-            yield from self._close()
+            self._close()
         for position in new[common:]:
-            yield from self._reach(frames[-1], position)
+            self._reach(frames[-1], position)
             frames.append(_Frame(position))
 
-    def _take(
-        self, frame: _Frame, position: int, message: MessageDict, role: int
-    ) -> Iterator[Node]:
+    def _take(self, frame: _Frame, position: int, message: MessageDict, role: int) -> None:
         """Put a message where it belongs."""
         is_rival = frame.lowest == position
         if not is_rival:
-            yield from self._reach(frame, position)
+            self._reach(frame, position)
         if role == START and frame.start is None:
             frame.start = message
         elif role == END and frame.end is None:
             frame.end = message
             frame.end_position = position
             if frame.has_child:
-                yield self._child(Node(AFTER_END, len(self._frames), position), frame)
+                self._add(Node(AFTER_END, len(self._frames), position), frame)
         else:
             node = Node(MESSAGE, len(self._frames), position, message)
             node.is_rival = is_rival
-            yield self._selected(node, frame)
+            self._select(node, frame)
 
-    def _reach(self, frame: _Frame, position: int) -> Iterator[Node]:
+    def _reach(self, frame: _Frame, position: int) -> None:
         """Note the next lower position, and what is missing between it and the one before."""
         if frame.lowest - position > 1:
-            yield self._gap(frame, position + 1)
+            self._add_gap(frame, position + 1)
         frame.lowest = position
 
-    def _gap(self, frame: _Frame, position: int) -> Node:
-        node = Node(GAP, len(self._frames), position, until=frame.lowest - 1)
-        return self._child(node, frame)
+    def _add_gap(self, frame: _Frame, position: int) -> None:
+        self._add(Node(GAP, len(self._frames), position, until=frame.lowest - 1), frame)
 
-    def _child(self, node: Node, frame: _Frame) -> Node:
+    def _add(self, node: Node, frame: _Frame) -> None:
         """Give a node its place among its siblings, those after it being known."""
         node.is_last = not frame.has_child
         frame.has_child = True
         if self._is_match and node.kind in (GAP, AFTER_END):
             node.is_match = node.leads = node.shows = node.is_last_lead = False
-        return node
+        self._made.append(node)
 
-    def _selected(self, node: Node, frame: _Frame, within: _Frame | None = None) -> Node:
+    def _select(self, node: Node, frame: _Frame, within: _Frame | None = None) -> None:
         """Let the selection look at an action or message, and tell its parent."""
         if self._is_match:
             node.is_match = self._is_match(node)
@@ -307,25 +308,21 @@ class BackwardPass:
             node.is_last_lead = not frame.has_lead
             frame.has_lead = frame.has_lead or node.leads
             frame.has_match = frame.has_match or (node.kind == MESSAGE and node.is_match)
-        return self._child(node, frame)
+        self._add(node, frame)
 
-    def _close(self) -> Iterator[Node]:
+    def _close(self) -> None:
         """Make the node of the innermost action: everything within it is known now."""
-        frame = self._frames[-1]
+        frames = self._frames
+        frame = frames[-1]
         # Without its start, the action's first position is known to be missing from that alone.
         if frame.lowest > 2:
-            yield self._gap(frame, 2)
-        self._frames.pop()
+            self._add_gap(frame, 2)
+        frames.pop()
         node = Node(
-            ACTION,
-            len(self._frames),
-            frame.position,
-            frame.start,
-            frame.end,
-            frame.end_position,
+            ACTION, len(frames), frame.position, frame.start, frame.end, frame.end_position
         )
         node.has_child = frame.has_child
-        yield self._selected(node, self._frames[-1] if self._frames else _Frame(0), frame)
+        self._select(node, frames[-1] if frames else _Frame(0), frame)
 
 
 def _is_same(message: MessageDict, other: MessageDict) -> bool:

@@ -95,6 +95,8 @@ class RunningView:
         lines = [self._line(action, now) for action in found[:_MOST_LINES]]
         if len(found) > _MOST_LINES:
             lines.append(f"{signs.more} and {len(found) - _MOST_LINES:,} more running")
+        if lines:
+            lines.insert(0, "")
         for line in lines:
             self._screen.write(f"{look.warning}{clip(line, width)}{look.off}\n")
         self._height = len(lines)

@@ -175,7 +175,10 @@ class TreeText:
         """Name the type of a node."""
         kind = node.type
         if type(kind) is str:
-            return printable(kind)
+            limit = self._limit or len(kind)
+            return printable(
+                kind if len(kind) <= limit else f"{kind[:limit]}{self._screen.signs.more}"
+            )
         if kind is None:
             return "(unknown action)" if node.kind == ACTION else "(no type)"
         return one_line(kind, self._limit)
