@@ -1,6 +1,7 @@
 """Tests of reading messages back into trees: in whatever order or state, none is lost."""
 
 import random
+import sys
 import threading
 import weakref
 from itertools import chain, zip_longest
@@ -213,9 +214,10 @@ class TestWellFormedLogs:
         assert names == [task.task_uuid for task in parser.incomplete_tasks()]
         assert names == [task.task_uuid for task in Parser.parse_stream(log + later)]
 
-    def test_message_outside_any_action(self):
+    @pytest.mark.parametrize("level", [[1], (1,), TaskLevel([1])])
+    def test_message_outside_any_action(self, level):
         """A message at [1] that names no action is a complete task of its own."""
-        lone = message([1], message_type="app:lone")
+        lone = message(level, message_type="app:lone")
         (task,) = Parser.parse_stream([lone])
         assert WrittenMessage.from_dict(lone) == task.root()
         assert task.is_complete()
@@ -576,12 +578,28 @@ class TestTask:
         assert (one, hash(one)) == (two, hash(two))
         assert one != task_of([start([1]), end([3])])
         assert one != task_of([start([1])])
+        assert Task() == Task()
         assert one != one.root()
         _, parser = Parser().add(start([1]))
         _, again = Parser().add(start([1]))
         assert (parser, hash(parser)) == (again, hash(again))
         assert parser != Parser()
         assert parser != one
+
+    @pytest.mark.parametrize(
+        "between", [lambda task: task.root(), lambda task: task.add(start([1]))]
+    )
+    def test_adding_stays_cheap(self, between):
+        """A look at the tree, or a duplicate, does not make the next message dear."""
+        task = task_of([start([1]), *(message([n]) for n in range(2, 500))])
+        between(task)
+        calls = []
+        sys.setprofile(lambda *call: calls.append(call))
+        try:
+            task.add(message([500]))
+        finally:
+            sys.setprofile(None)
+        assert len(calls) < 100
 
     def test_repr(self):
         """A task shows its name, size and state."""
