@@ -220,7 +220,7 @@ class _Actions:
 
     def at(self, place: _Place) -> LoggedAction:
         """Make an action, those within it first."""
-        wanted = [place]
+        wanted = [place] if place not in self._made else []
         for action in wanted:
             within = self._entries.get(action, [])
             wanted += [e for e in within if isinstance(e, tuple) and e not in self._made]
