@@ -1,10 +1,14 @@
-"""What our small command-line programs share: what they may print, and how they end."""
+"""What our command-line programs share: what they may print, and how they end."""
 
 from __future__ import annotations
 
 import errno
 import os
+import sys
 from collections.abc import Callable
+from contextlib import suppress
+from io import UnsupportedOperation
+from pathlib import Path
 from typing import TextIO
 
 from eliot_etw._safe import safe_str
@@ -12,7 +16,7 @@ from eliot_etw._safe import safe_str
 # What a shell reports of a program that Ctrl-C (signal 2) ended.
 INTERRUPTED = 128 + 2
 # Windows says EINVAL where others say EPIPE.
-_CLOSED_PIPE = {errno.EPIPE, errno.EINVAL}
+_CLOSED_PIPE = errno.EINVAL if os.name == "nt" else errno.EPIPE
 
 
 def printable(value: object) -> str:
@@ -28,18 +32,15 @@ def printable(value: object) -> str:
 
 
 def run_program(program: Callable[[], int], stdout: TextIO) -> int:
-    """Run a program that writes to standard output; end quietly on a closed pipe or Ctrl-C.
+    """Run a program that writes to standard output; end it without a traceback.
 
     Args:
         program: Returns the exit status.
         stdout: Where it writes. Flushed at the end.
 
     Returns:
-        The exit status: the program's; 0 if the reader of a pipe has seen enough;
-        `INTERRUPTED` after Ctrl-C.
-
-    Raises:
-        OSError: If the output failed in any other way.
+        The exit status: the program's; 0 if the reader of a pipe has seen enough; 1 if the output
+        cannot be written, which is said on standard error; `INTERRUPTED` after Ctrl-C.
     """
     try:
         status = program()
@@ -47,11 +48,16 @@ def run_program(program: Callable[[], int], stdout: TextIO) -> int:
     except KeyboardInterrupt:
         return INTERRUPTED
     except OSError as error:
-        if error.errno not in _CLOSED_PIPE:
-            raise
-        # The interpreter flushes standard output once more when it exits, and would report the
-        # closed pipe then.
-        with open(os.devnull, "w") as nowhere:
-            os.dup2(nowhere.fileno(), stdout.fileno())
-        return 0
+        _give_up(stdout)
+        if error.errno == _CLOSED_PIPE:
+            return 0
+        sys.stderr.write(f"{Path(sys.argv[0]).name}: cannot write: {error.strerror or error}\n")
+        return 1
     return status
+
+
+def _give_up(stdout: TextIO) -> None:
+    """Write what is left to nowhere: the interpreter tries once more when it exits."""
+    # A standard output that was replaced may be no file of the operating system.
+    with suppress(UnsupportedOperation), open(os.devnull, "w") as nowhere:
+        os.dup2(nowhere.fileno(), stdout.fileno())

@@ -3,6 +3,8 @@
 import errno
 import io
 import os
+import subprocess
+import sys
 
 import pytest
 from hypothesis import given
@@ -46,11 +48,25 @@ def test_closed_pipe():
         assert run_program(lambda: pipe.write("for nobody") and 0, pipe) == 0
 
 
-def test_other_failures_are_raised():
-    """A full disk is not a closed pipe."""
+def test_output_that_cannot_be_written(monkeypatch, capsys):
+    """A full disk is said in one line, and the status is that of a failure."""
 
     def full():
-        raise OSError(errno.ENOSPC, "full")
+        raise OSError(errno.ENOSPC, "No room")
 
-    with pytest.raises(OSError, match="full"):
-        run_program(full, io.StringIO())
+    monkeypatch.setattr("sys.argv", ["/usr/bin/app"])
+    assert run_program(full, io.StringIO()) == 1
+    assert capsys.readouterr().err == "app: cannot write: No room\n"
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
+def test_no_traceback_on_a_full_disk():
+    """The interpreter has nothing to complain about either when it exits."""
+    program = "from eliot_etw._program import run_program as r; import sys; sys.argv = ['app']; "
+    program += "exit(r(lambda: sys.stdout.write('x' * 10) and 0, sys.stdout))"
+    with open("/dev/full", "w") as full:
+        result = subprocess.run(
+            [sys.executable, "-c", program], stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert (result.returncode, result.stderr.count(b"\n")) == (1, 1)
+    assert result.stderr.startswith(b"app: cannot write: ")

@@ -247,6 +247,11 @@ class TestWrittenAction:
         with pytest.raises(exceptions.WrongTaskLevel):
             WrittenAction.from_messages(start(), [message(level)])
 
+    def test_only_a_message_without_a_place(self):
+        """A message that has no place is in no action, not even in one of its own."""
+        with pytest.raises(exceptions.WrongTaskLevel):
+            WrittenAction.from_messages(children=[message([])])
+
     def test_duplicate_child(self):
         """Two different children cannot have one place; one child given twice is one."""
         with pytest.raises(exceptions.DuplicateChild):
