@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from enum import Enum
 from json.encoder import encode_basestring
 from math import isfinite
+from threading import local
 from typing import Any
 
 import orjson
@@ -22,17 +24,20 @@ APPEND_NEWLINE = orjson.OPT_APPEND_NEWLINE
 _MAX_DEPTH = 500
 # How often the default function may convert what it returned itself.
 _MAX_CONVERSIONS = 10
+# Beyond the greatest number of 64-bit floating point, strict readers (orjson is one) reject the
+# whole line.
+_MAX_DOUBLE = int(sys.float_info.max)
 CIRCULAR = "eliot: circular reference"
 
 
 def encode_line(message: MessageDict, default: JsonDefault = json_default) -> bytes:
     r"""Write a message as one line of JSON, in UTF-8, with the newline.
 
-    orjson does it whenever it can. What it refuses is written piece by piece: integers of any
-    size as digits, keys that are not text as text, lone surrogates as the six visible characters
-    ``\udXXX`` (many JSON readers reject the real ones), a circular reference as the text
-    `CIRCULAR`, and whatever no serializer takes as its `repr`. NaN and the infinities are not
-    JSON: like orjson, this writes null.
+    orjson does it whenever it can. What it refuses is written piece by piece: integers beyond 64
+    bits as digits (as text, if many JSON readers would take them for infinite), keys that are not
+    text as text, lone surrogates as the six visible characters ``\udXXX`` (many JSON readers
+    reject the real ones), a circular reference as the text `CIRCULAR`, and whatever no serializer
+    takes as its `repr`. NaN and the infinities are not JSON: like orjson, this writes null.
 
     Args:
         message: The message. It is not changed.
@@ -44,7 +49,9 @@ def encode_line(message: MessageDict, default: JsonDefault = json_default) -> by
     """
     try:
         return orjson.dumps(message, default, APPEND_NEWLINE)
-    except TypeError:
+    except TypeError as error:
+        if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
+            raise error.__cause__ from None  # Ctrl-C came while the default function ran
         return encode_carefully(message, default)
 
 
@@ -90,44 +97,62 @@ class _Pieces:
         identity = id(value)
         if identity in self._ids:
             return _text(CIRCULAR)
-        for _ in range(_MAX_CONVERSIONS):
-            scalar = _scalar(value)
-            if scalar is not None:
-                return scalar
-            if isinstance(value, (dict, list, tuple)):
-                if len(self._open) >= _MAX_DEPTH:
-                    break
-                return self._enter(value, identity)
-            try:
+        try:
+            for _ in range(_MAX_CONVERSIONS):
+                scalar = _scalar(value)
+                if scalar is not None:
+                    return scalar
+                if isinstance(value, (dict, list, tuple)):
+                    if len(self._open) >= _MAX_DEPTH:
+                        break
+                    return self._enter(value, identity)
                 value = self._convert(value)
-            except Exception:  # noqa: BLE001 - a user's default may raise anything; see encode_line
-                break
+        except Exception:  # noqa: BLE001, S110 - a user's default, or a value's own methods
+            pass
         return _text(safe_repr(value))
 
     def _enter(self, value: Any, identity: int) -> str:
         """Open a dict or a list."""
-        # A copy: another thread may change the container meanwhile.
+        # A copy: another thread may change the container meanwhile. By the methods of the built-in
+        # types, as orjson reads it: those of a derived class may do anything.
         if isinstance(value, dict):
-            self._open.append((_members(list(value.items())), "}", identity))
+            self._open.append((_members(list(dict.items(value))), "}", identity))
         else:
-            self._open.append((_elements(list(value)), "]", identity))
+            iterate = list.__iter__ if isinstance(value, list) else tuple.__iter__
+            self._open.append((_elements([*iterate(value)]), "]", identity))
         self._ids.add(identity)
         return "{" if isinstance(value, dict) else "["
 
     def _convert(self, value: Any) -> Any:
         """Take one step from a rich value towards JSON."""
-        fields = getattr(type(value), "__dataclass_fields__", None)
-        if fields is not None:
-            return {name: getattr(value, name) for name in fields if hasattr(value, name)}
+        if hasattr(type(value), "__dataclass_fields__"):
+            return _attributes(value)
         try:
             return orjson.loads(orjson.dumps(value))
         except TypeError:
             return self._default(value)
 
 
+def _attributes(value: Any) -> dict[str, Any]:
+    """Take the attributes of a dataclass's instance that orjson takes."""
+    from dataclasses import fields  # noqa: PLC0415 - slow to import, and here it is loaded anyway
+
+    names = [field.name for field in fields(value)] + [*getattr(value, "__dict__", ())]
+    return {
+        name: getattr(value, name)
+        for name in names
+        if not name.startswith("_") and hasattr(value, name)
+    }
+
+
+def _visible(value: str) -> str:
+    """Make lone surrogates visible."""
+    return str.encode(value, "utf-8", "backslashreplace").decode()
+
+
 def _text(value: str) -> str:
     """Quote a text, lone surrogates made visible."""
-    return encode_basestring(str.encode(value, "utf-8", "backslashreplace").decode())
+    return encode_basestring(_visible(value))
 
 
 def _scalar(value: Any) -> str | None:
@@ -141,26 +166,32 @@ def _scalar(value: Any) -> str | None:
     if isinstance(value, str):
         return _text(value)
     if isinstance(value, int) and not isinstance(value, Enum):
-        try:
-            return int.__repr__(value)
-        except ValueError:  # Python refuses to write more than 4,300 decimal digits
-            return _text(hex(value))
+        digits = _digits(value)
+        return digits if -_MAX_DOUBLE <= value <= _MAX_DOUBLE else _text(digits)
     if isinstance(value, float):
         return float.__repr__(value) if isfinite(value) else "null"
     return None
+
+
+def _digits(value: int) -> str:
+    """Write an integer of any size."""
+    try:
+        return int.__repr__(value)
+    except ValueError:  # Python refuses to write more than 4,300 decimal digits
+        return hex(value)
 
 
 def _members(items: list[tuple[Any, Any]]) -> Iterator[tuple[str, Any]]:
     """Give what comes before each value of a dict, and the value."""
     comma = ""
     # Keys that are text keep their name; another that would be written alike gives way.
-    taken = {key for key, _ in items if isinstance(key, str)}
+    taken = {key for key, _ in items if type(key) is str}
     for key, value in items:
-        name = key
-        if not isinstance(key, str):
-            name = name_beside(_key(key), taken)
+        name = _visible(_key(key))
+        if type(key) is not str or name != key:
+            name = name_beside(name, taken)
             taken.add(name)
-        yield f"{comma}{_text(name)}:", value
+        yield f"{comma}{encode_basestring(name)}:", value
         comma = ","
 
 
@@ -173,10 +204,17 @@ def _elements(items: list[Any]) -> Iterator[tuple[str, Any]]:
 
 
 def _key(key: object) -> str:
-    """Name a key that is not text: as Python's json does where it can, else by its text."""
-    if isinstance(key, bytes):
-        return key.decode("utf-8", "backslashreplace")
-    return _scalar(key) or safe_repr(key)
+    """Name a key: as Python's json does where it can, else by its text."""
+    try:
+        if isinstance(key, str):
+            return str.__str__(key)
+        if isinstance(key, bytes):
+            return key.decode("utf-8", "backslashreplace")
+        if isinstance(key, int) and not isinstance(key, (bool, Enum)):
+            return _digits(key)
+        return _scalar(key) or safe_repr(key)
+    except Exception:  # noqa: BLE001 - a key's own methods may raise anything
+        return safe_repr(key)
 
 
 # Only a run of 19 digits can be an integer beyond 64 bits, which orjson would read as a float.
@@ -193,15 +231,16 @@ def decode_line(line: bytes) -> Any:
     Raises:
         ValueError: If it is not JSON.
     """
+    try:  # noqa: SIM105 - suppress() costs as much as reading a short line
+        if _BIG_INTEGER not in line.translate(_DIGITS_AS_ZEROS):
+            return orjson.loads(line)
+    except orjson.JSONDecodeError:
+        pass
     try:
-        if _BIG_INTEGER in line.translate(_DIGITS_AS_ZEROS):
-            return json.loads(line)
-        return orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        try:
-            return json.loads(line)
-        except RecursionError:
-            raise error from None
+        return json.loads(line)
+    except RecursionError:
+        msg = f"A line must be nested less deeply, got {line[:80]!r}... Leave it out."
+        raise ValueError(msg) from None
 
 
 def choose_default(encoder: type[Any] | None, default: JsonDefault) -> JsonDefault:
@@ -211,9 +250,32 @@ def choose_default(encoder: type[Any] | None, default: JsonDefault) -> JsonDefau
         RuntimeError: If both are given.
     """
     if encoder is None:
-        return default
+        return default if default is json_default else _NotFromWithin(default)
     if default is not json_default:
         msg = f"encoder and json_default must not both be given, got {encoder!r} and {default!r}."
         raise RuntimeError(f"{msg} Leave the encoder out.")
-    convert: JsonDefault = encoder().default
-    return convert
+    return _NotFromWithin(encoder().default)
+
+
+class _NotFromWithin:
+    """A default function that is not called for what it logs itself: that would have no end."""
+
+    def __init__(self, default: JsonDefault) -> None:
+        self._default = default
+        self._thread = local()
+
+    def __call__(self, value: Any) -> Any:
+        here = vars(self._thread)
+        if here:
+            return object.__repr__(value)
+        here["is_within"] = True
+        try:
+            return self._default(value)
+        finally:
+            here.clear()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _NotFromWithin) and self._default == other._default
+
+    def __hash__(self) -> int:
+        return hash(self._default)

@@ -1,25 +1,42 @@
 """Text for any object, whatever its own methods do."""
 
-from collections.abc import Container
+from collections.abc import Callable, Container
+from threading import local
 
 # What Eliot writes in this case; programs that search logs look for it.
 UNPRINTABLE = "eliot: unknown, str() raised exception"
 
+# Which of the functions below this thread is in.
+_asked = local()
+
 
 def safe_str(value: object) -> str:
     """Return `str(value)`, or a fixed text if that raises."""
-    try:
-        return str(value)
-    except Exception:  # noqa: BLE001 - a user's __str__ may raise anything; logging must not
-        return UNPRINTABLE
+    return _safely(str, value)
 
 
 def safe_repr(value: object) -> str:
     """Return `repr(value)`, or a fixed text if that raises."""
+    return _safely(repr, value)
+
+
+def _safely(text_of: Callable[[object], str], value: object) -> str:
+    """Ask an object for its text; not if it asks for one itself while it is asked.
+
+    A ``__repr__`` that logs its own object would else be called for the message that it logs, and
+    so on to the end of the stack.
+    """
+    asked = vars(_asked)
+    name = text_of.__name__
+    if name in asked:
+        return object.__repr__(value)
+    asked[name] = True
     try:
-        return repr(value)
-    except Exception:  # noqa: BLE001 - a user's __repr__ may raise anything; logging must not
+        return text_of(value)
+    except Exception:  # noqa: BLE001 - a user's method may raise anything; logging must not
         return UNPRINTABLE
+    finally:
+        del asked[name]
 
 
 def type_name(cls: type) -> str:

@@ -56,14 +56,16 @@ def json_default(o: Any) -> Any:
 
 def _plain_default(o: Any) -> Any:
     """Convert the standard library's types."""
-    if isinstance(o, (bytes, bytearray)):
-        return o.decode("utf-8", "backslashreplace")
+    if isinstance(o, (bytes, bytearray, memoryview)):
+        return bytes(o).decode("utf-8", "backslashreplace")
     if isinstance(o, (date, time)):
         return o.isoformat()
     if isinstance(o, (PurePath, Decimal)):
         return str(o)
-    if isinstance(o, AbstractSet):
+    if isinstance(o, (AbstractSet, tuple)):
         return list(o)
+    if isinstance(o, float):
+        return float(o)
     if isinstance(o, complex):
         return {"real": o.real, "imag": o.imag}
     if isinstance(o, Mapping):
