@@ -87,6 +87,11 @@ def _numpy_default(o: Any) -> Any:
         return o.tolist()
     if isinstance(o, (numpy.datetime64, numpy.timedelta64)):
         return str(o)
+    # Not by item(), which leaves what is longer than Python's own numbers as it is.
+    if isinstance(o, numpy.floating):
+        return float(o)
+    if isinstance(o, numpy.complexfloating):
+        return complex(o)
     if isinstance(o, numpy.generic):
         return o.item()
     return _NOT_MINE
