@@ -38,9 +38,8 @@ from urllib.error import HTTPError, URLError
 from urllib.parse import quote, unquote, urldefrag, urljoin, urlsplit
 from urllib.request import Request, urlopen
 
-from eliot_etw.executors import ProcessPoolExecutor, ThreadPoolExecutor
-
 from eliot_etw import log_message, start_action, start_task, to_file
+from eliot_etw.executors import ProcessPoolExecutor, ThreadPoolExecutor
 
 MAX_BYTES = 4_000_000  # of one page; what comes after is not looked at
 LINKS = {"a": "href", "area": "href", "img": "src", "link": "href", "script": "src"}

@@ -1,6 +1,8 @@
 """Tests of examples/: the programs do what they show, and their logs tell it."""
 
 import json
+import os
+import re
 import subprocess
 import sys
 from collections import Counter
@@ -10,6 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LINKCHECK = ROOT / "examples" / "linkcheck.py"
+UTF8 = os.environ | {"PYTHONUTF8": "1"}  # whatever the terminal is
 
 # What is wrong with the demo's site: the end of the link, and why it is broken.
 BROKEN = {
@@ -124,6 +127,25 @@ def test_eliot_tree_draws_the_log(demo):
     command = [sys.executable, "-W", "ignore", "-c", program, "linkcheck.log"]
     run = subprocess.run(command, cwd=demo[0], capture_output=True, text=True, check=True)
     assert len(BROKEN) == run.stdout.count("BrokenLinkError")
+
+
+def _shape(line):
+    """Reduce a line of a drawn tree to what is the same in each run: no times, ports, levels."""
+    text = line.lstrip("0123456789.:msµ◂ │├└─")
+    return re.sub(r"[0-9a-f]{8}\b|\d+", "0", text)
+
+
+def test_readme_shows_what_is_drawn(demo):
+    """Every line of the README's picture is one of the demo's tree."""
+    pytest.importorskip("click")
+    command = [sys.executable, "-m", "eliot_etw.cli", "tree", "linkcheck.log"]
+    tree = subprocess.run(
+        command, cwd=demo[0], capture_output=True, encoding="utf-8", check=True, env=UTF8
+    )
+    drawn = {_shape(line) for line in tree.stdout.splitlines()}
+    readme = (ROOT / "README.md").read_text("utf-8")
+    picture = readme.partition("```text\n")[2].partition("```")[0].splitlines()
+    assert [line for line in picture if line != "…" and _shape(line) not in drawn] == []
 
 
 def test_log_is_fresh_each_time(demo, tmp_path):

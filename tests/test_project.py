@@ -88,19 +88,6 @@ class TestDependencies:
 class TestPapers:
     """What the README and its neighbours say is so."""
 
-    @pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md"])
-    def test_python_in_it_works_when_pasted(self, paper, tmp_path):
-        """Each block of Python runs as a program of its own."""
-        text = (ROOT / paper).read_text("utf-8")
-        blocks = re.findall(r"^```python\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
-        assert blocks
-        for block in blocks:
-            command = [sys.executable, "-W", "error", "-"]
-            result = subprocess.run(
-                command, input=block, cwd=tmp_path, capture_output=True, text=True, check=False
-            )
-            assert (result.returncode, result.stderr) == (0, "")
-
     @pytest.mark.parametrize("paper", ["README.md", "CONTRIBUTING.md", "CHANGELOG.md"])
     def test_links_within_the_checkout_lead_somewhere(self, paper):
         """No link to a file is broken."""

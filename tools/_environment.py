@@ -117,6 +117,7 @@ def prepare(
     fingerprint = _fingerprint(interpreter, wishes)
     if python.exists() and stamp.exists() and stamp.read_text("utf-8") == fingerprint:
         return python
+    print(f"Installing the package into {folder.name}; this takes a moment.", flush=True)
     if keep and folder.exists():
         if probe(python) is None:
             msg = f"{folder} holds no working Python. Remove that folder and try again."

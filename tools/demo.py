@@ -23,8 +23,6 @@ def main() -> int:
     parser.add_argument("site", nargs="?", help="a URL or a folder to check instead of the demo's")
     arguments = parser.parse_args()
     environment = ROOT / ".venv"
-    if not environment.exists():
-        print("Setting up an environment in .venv, once; this takes a moment.", flush=True)
     python = prepare(environment, this_interpreter(), "cli", keep=True)
     program = ROOT / "examples" / "linkcheck.py"
     print("Checking links with examples/linkcheck.py ...\n", flush=True)

@@ -1,5 +1,6 @@
 """Run everything that must pass, in environments of its own: `python3 tools/test.py`.
 
+Everything is a test that pytest runs: ruff, mypy and the build of the documentation too.
 Needs Python and a network on the first run, and nothing else. With ``CI=true`` in the environment
 it tests with every supported Python that it finds, and once without any extra.
 """
@@ -118,13 +119,18 @@ def choose(wanted: Sequence[str], *, is_ci: bool) -> list[Interpreter]:
 def run_suite(tally: Tally, interpreter: Interpreter, rest: Sequence[str], *, bare: bool) -> None:
     """Run pytest with one Python, with every extra or with none."""
     name = f"Python {interpreter.version} {'without extras' if bare else 'with everything'}"
-    python = _environment(tally, name, interpreter, bare=bare)
-    if python is None:
+    print(f"\n#### {name}", flush=True)
+    folder = ENVIRONMENTS / f"{interpreter.version}-{'bare' if bare else 'all'}"
+    extras, also, parallel = ("", BARE_MINIMUM, []) if bare else (EVERYTHING, (), ["-n", "2"])
+    try:
+        python = prepare(folder, interpreter, extras, also)
+    except SetUpError as error:
+        tally.complain(f"{name}: {error}")
         return
-    report = ENVIRONMENTS / f"{interpreter.version}-report.xml"
+    report = folder / "report.xml"
     report.unlink(missing_ok=True)
-    parallel = [] if bare else ["-n", "2"]
-    status = _run(python, "pytest", f"--junitxml={report}", *parallel, *rest)
+    command = [str(python), "-m", "pytest", f"--junitxml={report}", *parallel, *rest]
+    status = subprocess.run(command, cwd=ROOT, env=_clean_environment(), check=False).returncode
     failed_before = tally.failed
     if report.exists():
         tally.read_report(report, name, complete=not bare)
@@ -132,39 +138,11 @@ def run_suite(tally: Tally, interpreter: Interpreter, rest: Sequence[str], *, ba
         tally.complain(f"{name}: pytest ended with status {status}")
 
 
-def build_docs(tally: Tally, interpreter: Interpreter) -> None:
-    """Build the documentation, where a warning is an error."""
-    name = "Documentation"
-    python = _environment(tally, name, interpreter, bare=False)
-    if python is None:
-        return
-    if _run(python, "sphinx", "-n", "-W", "--keep-going", "-q", "docs", "docs/_build"):
-        tally.complain(f"{name}: sphinx-build found something wrong")
-    else:
-        print("built without a warning")
-
-
-def _environment(tally: Tally, name: str, interpreter: Interpreter, *, bare: bool) -> Path | None:
-    """Announce a run and return the Python for it, or complain that there is none."""
-    print(f"\n#### {name}", flush=True)
-    folder = ENVIRONMENTS / f"{interpreter.version}-{'bare' if bare else 'all'}"
-    try:
-        if bare:
-            return prepare(folder, interpreter, also=BARE_MINIMUM)
-        return prepare(folder, interpreter, EVERYTHING)
-    except SetUpError as error:
-        tally.complain(f"{name}: {error}")
-        return None
-
-
-def _run(python: Path, module: str, *arguments: str) -> int:
-    """Run a module in the checkout, without the variables that let other packages in."""
+def _clean_environment() -> dict[str, str]:
+    """Return the environment variables, without those that let other packages in."""
     unwanted = {"PYTHONPATH", "PYTHONHOME", "PYTHONSTARTUP", "VIRTUAL_ENV"}
     kept = {name: value for name, value in os.environ.items() if name not in unwanted}
-    command = [str(python), "-m", module, *arguments]
-    return subprocess.run(
-        command, cwd=ROOT, env=kept | {"PYTHONNOUSERSITE": "1"}, check=False
-    ).returncode
+    return kept | {"PYTHONNOUSERSITE": "1"}
 
 
 def _read_arguments() -> argparse.Namespace:
@@ -195,8 +173,6 @@ def main() -> int:
         run_suite(tally, interpreter, arguments.pytest, bare=False)
     if is_ci:
         run_suite(tally, main_one, arguments.pytest, bare=True)
-    if (ROOT / "docs" / "conf.py").exists():
-        build_docs(tally, main_one)
     print("\n#### All together")
     for complaint in tally.complaints:
         print("FAILED", complaint)
