@@ -1,5 +1,6 @@
 """Logging that tells a program's story as a tree of actions: the public names, no logic."""
 
+from eliot_etw import _fork  # noqa: F401 - from here on forks are seen to
 from eliot_etw._action import Action, log_message, start_action, start_task
 from eliot_etw._compat import (
     add_destination,
