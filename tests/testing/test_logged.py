@@ -191,7 +191,7 @@ class TestLoggedAction:
 
     def test_depth(self):
         """Actions nested deeper than the interpreter's stack are no different."""
-        depth = 1_500
+        depth = 1_100
         actions = LoggedAction.of_type(nested(depth), "a")
         assert depth == len(actions)
         assert depth - 1 == len(list(actions[0].descendants()))
