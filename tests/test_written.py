@@ -83,7 +83,7 @@ class TestWrittenMessage:
             written.timestamp = 7
 
     @pytest.mark.parametrize(
-        "time", [None, "noon", True, math.nan, math.inf, 10**400, 1e300, [], {}]
+        "time", [None, "noon", True, False, math.nan, math.inf, 10**400, 1e300, [], {}]
     )
     def test_time_that_is_none(self, time):
         """What cannot be calculated with is no time; the message still holds it."""
@@ -121,6 +121,19 @@ class TestWrittenMessage:
         one.append(one)
         two.append(two)
         assert message([1], x=one) == message([1], x=two)
+
+    def test_value_that_does_not_compare(self):
+        """A value whose comparison raises is the same as itself, and as no other."""
+
+        class Touchy:
+            def __eq__(self, other):
+                raise ZeroDivisionError
+
+            __hash__ = None
+
+        value = Touchy()
+        assert message([1], x=value) == message([1], x=value)
+        assert message([1], x=value) != message([1], x=Touchy())
 
     def test_repr(self):
         """The repr shows the fields, or a stand-in if one of them cannot be shown."""
