@@ -1,0 +1,267 @@
+"""What the papers show is run: their Python, their command lines, the docstrings; and the site.
+
+Run as a program, this file runs the blocks of one page in the current directory.
+"""
+
+import doctest
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+PAPERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
+PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
+
+# The commands that pages show and that are not run here, by what they begin with.
+NOT_RUN = {
+    "python3 tools/demo.py": "makes an environment; tests/test_tools.py runs it",
+    "python3 tools/test.py": "makes environments, and runs this very test",
+    "CI=true python3 tools/test.py": "makes environments, and runs this very test",
+    "python3 -m venv": "makes an environment",
+    "pip install": "needs a network",
+    ".venv/bin/pip install": "needs a network",
+    ".venv/bin/pytest": "runs this very test",
+    "eliot-etw tree --follow": "runs until it is interrupted; tests/cli has a test for it",
+}
+
+# What is different each time is compared by its shape only.
+_VARYING = [
+    (re.compile(pattern, re.MULTILINE), shape)
+    for pattern, shape in [
+        (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
+        (r"\[[0-9a-f]{8}\]", "[<uuid>]"),
+        (r"(?<!\d)\d{4}-\d\d-\d\d(?!\d)", "<date>"),
+        (r"(?<!\d)\d\d:\d\d:\d\d(\.\d+)?", "<time>"),
+        (r"\b\d{10}\.\d+\b", "<seconds>"),
+        (r"\b\d+(\.\d+)?(µs|ms|s)\b", "<duration>"),
+        (r"◂", ""),  # how slow an action was
+        (r'File ".*?([^/"]+)"', r'File "\1"'),
+        (r"─+", "─"),  # columns are as wide as what is in them
+        (r"[ \t]+", " "),
+        (r" $", ""),
+    ]
+]
+
+
+# ---- in a process of its own -------------------------------------------------------------------
+
+
+def run_page(page):
+    """Run the blocks of a page, in their order, in the current directory."""
+    from sybil import Document
+    from sybil.evaluators.python import PythonEvaluator
+    from sybil.parsers.myst import CodeBlockParser
+
+    python = PythonEvaluator()
+
+    def run_python(example):
+        """Run a block as it would be pasted; one with a caption is a file of that name."""
+        caption = example.region.lexemes.get("options", {}).get("caption")
+        if caption:
+            Path(caption).write_text(example.parsed, "utf-8")
+            return None
+        return (run_doctest if example.parsed.startswith(">>>") else python)(example)
+
+    document = Document.parse(
+        str(page),
+        CodeBlockParser("python", run_python),
+        CodeBlockParser("json", lambda example: json.loads(example.parsed) and None),
+        CodeBlockParser("console", run_console),
+    )
+    document.namespace["__name__"] = "__main__"
+    for example in document.examples():
+        example.evaluate()
+
+
+def run_doctest(example):
+    """Run what is typed at Python's prompt, and compare what it answers."""
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    test = doctest.DocTestParser().get_doctest(
+        example.parsed, example.namespace, example.path, example.path, example.line
+    )
+    test.globs = example.namespace
+    report = []
+    runner = doctest.DocTestRunner(optionflags=flags)
+    if runner.run(test, out=report.append, clear_globs=False).failed:
+        return "".join(report)
+    return None
+
+
+def run_console(example):
+    """Run the lines that begin with a dollar sign, and compare the output that is shown."""
+    for command, shown in commands(example.parsed):
+        if any(command.startswith(beginning) for beginning in NOT_RUN):
+            continue
+        result = subprocess.run(
+            ["bash", "-c", command],
+            env=terminal(),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            timeout=120,
+            check=False,
+        )
+        is_right = matches(shown, result.stdout) if shown else result.returncode == 0
+        if not is_right:
+            return (
+                f"$ {command}\nended with status {result.returncode} and wrote\n\n"
+                f"{result.stdout}\nthe page shows\n\n{shown}"
+            )
+    return None
+
+
+def commands(block):
+    """Split a block into its command lines, each with the output shown below it."""
+    parts = re.split(r"^\$ ", block, flags=re.MULTILINE)
+    assert not parts[0].strip(), f"no command before {parts[0]!r}"
+    for part in parts[1:]:
+        command, *rest = part.split("\n")
+        while rest and rest[0].startswith("> "):
+            command += "\n" + rest.pop(0).removeprefix("> ")
+        yield command, "\n".join(rest).strip("\n")
+
+
+def terminal():
+    """Return the environment of a terminal that has this Python's programs first on its PATH."""
+    strange = ("PYTEST_", "CI", "COLUMNS", "FORCE_COLOR", "COV_")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(strange)}
+    programs = os.pathsep.join([str(Path(sys.executable).parent), kept["PATH"]])
+    return kept | {"PATH": programs, "TZ": "UTC", "NO_COLOR": "1", "PYTHONUTF8": "1"}
+
+
+def matches(shown, output):
+    """Say whether an output is the one that is shown; three dots stand for anything."""
+    shown, output = (shape(text).strip() + "\n" for text in (shown, output))
+    return doctest.OutputChecker().check_output(shown, output, doctest.ELLIPSIS)
+
+
+def shape(text):
+    """Replace in a text what is different each time."""
+    for pattern, replacement in _VARYING:
+        text = pattern.sub(replacement, text)
+    return text
+
+
+# ---- the tests ---------------------------------------------------------------------------------
+
+
+def name_of(path):
+    """Name a file in the checkout."""
+    return path.relative_to(ROOT).as_posix()
+
+
+def run(*command, **options):
+    """Run a program of this Python's, to its end."""
+    return subprocess.run(
+        [sys.executable, *command], capture_output=True, encoding="utf-8", check=False, **options
+    )
+
+
+class TestPages:
+    """What a page shows is what happens."""
+
+    @pytest.mark.skipif(os.name == "nt", reason="pages show the command lines of a POSIX shell")
+    @pytest.mark.parametrize("page", PAGES + PAPERS, ids=name_of)
+    def test_blocks_run(self, page, tmp_path):
+        """Each block of a page runs, after those before it, and gives what is shown."""
+        pytest.importorskip("sybil")
+        result = run("-W", "error", __file__, page, cwd=tmp_path)
+        assert result.returncode == 0, result.stderr
+
+    @pytest.mark.parametrize("page", PAGES + PAPERS, ids=name_of)
+    def test_no_block_escapes(self, page):
+        """Each block says what it is, and so what is to become of it; `text` is a picture."""
+        fences = re.findall(r"^ *(?:```|~~~)(.*)$", page.read_text("utf-8"), re.MULTILINE)
+        kinds = {fence.split()[0] for fence in fences if fence}
+        assert kinds <= {"python", "console", "json", "text"} | {
+            kind for kind in kinds if kind.startswith("{")
+        }
+
+    def test_exceptions_are_needed(self):
+        """A command that is not run for a reason is on some page."""
+        text = "\n".join(page.read_text("utf-8") for page in PAGES + PAPERS)
+        unused = [beginning for beginning in NOT_RUN if f"$ {beginning}" not in text]
+        assert unused == []
+
+
+class TestRunner:
+    """The way in which pages are run finds what is wrong in them."""
+
+    @pytest.mark.parametrize(
+        "block",
+        [
+            "```python\nassert False\n```",
+            "```python\n>>> 1 + 1\n3\n```",
+            "```console\n$ echo good\nbad\n```",
+            "```console\n$ false\n```",
+            "```json\n{]\n```",
+        ],
+    )
+    def test_fails(self, block, tmp_path):
+        """A page with a block that is not right fails."""
+        pytest.importorskip("sybil")
+        page = tmp_path / "page.md"
+        page.write_text(f"# Page\n\n{block}\n", "utf-8")
+        assert run(__file__, page, cwd=tmp_path).returncode != 0
+
+    @pytest.mark.parametrize(
+        ("shown", "output"),
+        [
+            ("12:30:01.500    80µs  ✓ shop:order", "14:26:55.363  1.25ms  ✓ shop:order"),
+            ("a\n...\nb", "a\nx\ny\nb"),
+            ('{"timestamp":1795184815.36}', '{"timestamp":1795184822.3630083}'),
+        ],
+    )
+    def test_what_varies(self, shown, output):
+        """Times, and what three dots stand for, may differ."""
+        assert matches(shown, output)
+
+    @pytest.mark.parametrize(("shown", "output"), [("12 pages", "13 pages"), ("a", "a\nb")])
+    def test_what_does_not_vary(self, shown, output):
+        """Anything else must be as shown."""
+        assert not matches(shown, output)
+
+
+def modules_with_examples():
+    """Name the modules of the package that have an example in a docstring."""
+    files = sorted((ROOT / "eliot_etw").rglob("*.py"))
+    return [
+        ".".join(file.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for file in files
+        if ">>> " in file.read_text("utf-8")
+    ]
+
+
+@pytest.mark.parametrize("module", modules_with_examples())
+def test_docstrings(module):
+    """The examples in a module's docstrings, with the public names at hand, give what they show."""
+    program = (
+        f"import doctest, eliot_etw, sys, {module} as module\n"
+        "names = {name: getattr(eliot_etw, name) for name in eliot_etw.__all__}\n"
+        "sys.exit(doctest.testmod(module, extraglobs=names).failed)"
+    )
+    result = run("-W", "error", "-c", program, cwd=ROOT)
+    assert result.returncode == 0, result.stdout + result.stderr
+
+
+class TestSite:
+    """The site that Sphinx makes of docs/."""
+
+    def test_builds_without_a_warning(self, tmp_path):
+        """Nothing in it leads nowhere, and every name in the reference is there."""
+        for package in ("sphinx", "furo", "myst_parser"):
+            pytest.importorskip(package)
+        result = run("-m", "sphinx", "-n", "-W", "--keep-going", "-q", DOCS, tmp_path, cwd=ROOT)
+        assert (result.returncode, result.stdout + result.stderr) == (0, "")
+
+
+if __name__ == "__main__":
+    # Modules that a page writes are found as they would be from a prompt.
+    sys.path[0] = os.getcwd()
+    run_page(sys.argv[1])
