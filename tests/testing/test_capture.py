@@ -16,10 +16,8 @@ from eliot_etw import (
     Logger,
     MessageType,
     ValidationError,
-    add_destinations,
     fields,
     log_message,
-    remove_destination,
     start_action,
     write_traceback,
 )
@@ -72,20 +70,10 @@ def told(pairs):
     return [text for _, text in pairs]
 
 
-@pytest.fixture
-def elsewhere():
-    """Where messages go that are not captured."""
-    messages = []
-    add_destinations(messages.append)
-    messages.clear()  # of what was logged before there was a destination
-    yield messages
-    remove_destination(messages.append)
-
-
 class TestFunction:
     """A test that is a function."""
 
-    def test_captures_without_a_logger(self, elsewhere):
+    def test_captures_without_a_logger(self, messages):
         """What is logged without naming a logger is captured, and goes nowhere else."""
 
         @capture_logging(None)
@@ -94,9 +82,9 @@ class TestFunction:
             assert types(logger) == ["app:hello"]
 
         test()
-        assert elsewhere == []
+        assert messages == []
 
-    def test_ends(self, elsewhere):
+    def test_ends(self, messages):
         """After the test, messages go where they went before."""
         loggers = []
 
@@ -106,10 +94,10 @@ class TestFunction:
 
         test()
         log_message("app:after")
-        assert [message["message_type"] for message in elsewhere] == ["app:after"]
+        assert [message["message_type"] for message in messages] == ["app:after"]
         assert loggers[0].messages == []
 
-    def test_ends_when_it_fails(self, elsewhere):
+    def test_ends_when_it_fails(self, messages):
         """So they do after a test that failed; its failure is what is raised."""
 
         @capture_logging(lambda *_: pytest.fail("asserted"))
@@ -120,7 +108,7 @@ class TestFunction:
         with pytest.raises(OwnError):
             test()
         log_message("app:after")
-        assert len(elsewhere) == 1
+        assert len(messages) == 1
 
     @both
     def test_each_run_has_a_logger_of_its_own(self, decorator):
@@ -191,7 +179,7 @@ class TestFunction:
         logger = calls[0]
         assert calls[1:] == [((None, logger, 1), {"x": 2})]
 
-    def test_assertion_runs_outside(self, elsewhere):
+    def test_assertion_runs_outside(self, messages):
         """What the assertion logs is not part of what it looks at."""
 
         @capture_logging(lambda *_: log_message("app:asserting"))
@@ -199,7 +187,7 @@ class TestFunction:
             pass
 
         test()
-        assert len(elsewhere) == 1
+        assert len(messages) == 1
 
     def test_assertion_may_flush(self):
         """The assertion comes before the check of tracebacks, so it may say which are expected."""
@@ -350,7 +338,7 @@ class TestValidation:
 class TestValidateLogging:
     """The decorator that does not capture."""
 
-    def test_captures_nothing(self, elsewhere):
+    def test_captures_nothing(self, messages):
         """What is logged without naming the logger goes where it always goes."""
 
         @validate_logging(None)
@@ -360,7 +348,7 @@ class TestValidateLogging:
             assert types(logger) == ["app:port"]
 
         test()
-        assert len(elsewhere) == 1
+        assert len(messages) == 1
 
     def test_checks(self):
         """What is logged to the logger is checked."""
@@ -409,7 +397,7 @@ class TestTestCase:
         case, logger = calls[0]
         assert calls[1:] == [(case, logger, 1, ["app:bye"])]
 
-    def test_ends(self, elsewhere):
+    def test_ends(self, messages):
         """After the test, messages go where they went before."""
 
         @capture_logging(None)
@@ -418,7 +406,7 @@ class TestTestCase:
 
         run(method)
         log_message("app:after")
-        assert len(elsewhere) == 1
+        assert len(messages) == 1
 
     def test_own_failure_is_all(self):
         """Of a test that failed, the assertion is not called on top of that."""
@@ -518,7 +506,7 @@ class TestAsync:
         with pytest.raises(AssertionError, match="'port' must be 80, got 443"):
             run_async(test(port=443))
 
-    def test_function_ends_when_it_fails(self, elsewhere):
+    def test_function_ends_when_it_fails(self, messages):
         """After a coroutine that failed, messages go where they went before."""
 
         @capture_logging(None)
@@ -529,7 +517,7 @@ class TestAsync:
         with pytest.raises(OwnError):
             asyncio.run(test())
         log_message("app:after")
-        assert len(elsewhere) == 1
+        assert len(messages) == 1
 
     def test_tasks(self):
         """What the test's tasks log is captured, each in its place in the tree."""
@@ -591,7 +579,7 @@ class TestBoundBefore:
         MODULE_LOGGER.write({"message_type": "app:written"})
         assert len(logger.messages) == 4
 
-    def test_action(self, elsewhere):
+    def test_action(self, messages):
         """What is logged to an action that was started before the test is captured."""
 
         @capture_logging(None)
@@ -604,7 +592,7 @@ class TestBoundBefore:
 
         with start_action(MODULE_LOGGER, "app:long") as action:
             test(action=action)
-        assert [message["task_level"] for message in elsewhere] == [[1], [5]]
+        assert [message["task_level"] for message in messages] == [[1], [5]]
 
 
 class TestNested:
