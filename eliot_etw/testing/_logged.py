@@ -180,6 +180,11 @@ def name_of(type_: ActionType | MessageType | str) -> str:
     return type_.action_type if isinstance(type_, ActionType) else type_.message_type
 
 
+def _status(message: MessageDict) -> str | None:
+    """Return the status of an action's start or end; a message's field of that name is its own."""
+    return message.get(names.ACTION_STATUS) if names.ACTION_TYPE in message else None
+
+
 # An action: its task, and its level there.
 _Place: TypeAlias = tuple[str, tuple[int, ...]]
 
@@ -207,7 +212,7 @@ class _Actions:
         self._entries.setdefault(action, []).append(message)
         if level[-1] == 1 and len(level) > 1:
             self._entries.setdefault((uuid, level[:-2]), []).append(action)
-        if message.get(names.ACTION_STATUS) == names.STARTED:
+        if _status(message) == names.STARTED:
             self._starts.append((action, message))
 
     def started(self, action_type: str) -> list[LoggedAction]:
@@ -235,7 +240,7 @@ class _Actions:
             if isinstance(entry, tuple):
                 children.append(self._made[entry])
                 continue
-            status = entry.get(names.ACTION_STATUS)
+            status = _status(entry)
             if status == names.STARTED:
                 start = entry
             elif status in names.END_STATUSES:

@@ -169,6 +169,15 @@ class TestLoggedAction:
         with pytest.raises(ValueError, match=r"must have an end message, got none for .*'inner'"):
             LoggedAction.of_type(logger.messages, action_type)
 
+    def test_message_with_a_status(self):
+        """A message may have a field ``action_status``; that makes it no start and no end."""
+        logger = MemoryLogger()
+        with start_action(logger, "a") as action:
+            action.log("m", action_status="started")
+            action.log("n", action_status="failed")
+        (logged,) = LoggedAction.of_type(logger.messages, "a")
+        assert logged.type_tree() == {"a": ["m", "n"]}
+
     def test_no_start(self):
         """An action whose start was logged elsewhere cannot be looked at."""
         logger = MemoryLogger()
