@@ -29,8 +29,9 @@ def require(name: str, *, feature: str, extra: str) -> ModuleType:
         missing = error.name
         if missing is None or not f"{name}.".startswith(f"{missing}."):
             raise
+    package = name.partition(".")[0]
     msg = (
-        f"{feature} needs the package '{missing}', which is not installed. "
+        f"{feature} needs the package '{package}', which is not installed. "
         f"Install it with: python -m pip install 'eliot-etw[{extra}]'"
     )
-    raise MissingDependency(msg, name=missing)
+    raise MissingDependency(msg, name=package)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from json import JSONDecodeError
 from typing import Any, BinaryIO, NamedTuple, TypeAlias, final
 
 from eliot_etw._json import decode_line
@@ -189,6 +190,8 @@ class _Messages:
         decode, place = decode_line, place_of
         for line in lines:
             self.number += 1
+            if not line:
+                continue
             try:
                 message = decode(line)
                 if type(message) is dict and place(message):
@@ -224,6 +227,8 @@ def _why_no_json(line: bytes, error: Exception, *, ended: bool) -> str:
         return "the last line is unfinished"
     if isinstance(error, RecursionError):
         return "not JSON: nested too deep"
+    if isinstance(error, JSONDecodeError):
+        return f"not JSON: {error.msg} at column {error.colno}"
     return f"not JSON: {error}"
 
 
