@@ -21,7 +21,7 @@ from eliot_etw._dispatch import Route
 from eliot_etw._extract import beside, extract, failure_fields, traceback_fields
 from eliot_etw._fields import TRACEBACK_SERIALIZER
 from eliot_etw._logger import DESTINATIONS, route_to
-from eliot_etw._safe import name_beside
+from eliot_etw._safe import make_room
 from eliot_etw._task_level import TaskLevel, new_task_uuid, parse_task_id
 from eliot_etw.typing import MessageDict, MessageSerializer, Writer
 
@@ -306,12 +306,6 @@ def _reset(token: Token[Action | None]) -> None:
     """Make the action current again that was so before."""
     with suppress(ValueError):
         _reset_current(token)
-
-
-def make_room(fields: MessageDict, reserved: frozenset[str]) -> None:
-    """Rename, in place, the fields that have a reserved name: an underscore is added."""
-    for name in reserved & fields.keys():
-        fields[name_beside(name + "_", fields)] = fields.pop(name)
 
 
 def _set_type(fields: MessageDict, name: str, value: str) -> None:

@@ -15,11 +15,13 @@ from eliot_etw._context import next_place
 from eliot_etw._counter import Counter
 from eliot_etw._extract import traceback_fields
 from eliot_etw._fields import TRACEBACK_SERIALIZER
-from eliot_etw._safe import safe_repr, safe_str, type_name
+from eliot_etw._safe import make_room, safe_repr, safe_str, type_name
 from eliot_etw.typing import Destination, MessageDict, MessageSerializer, Writer
 
 # Messages logged before there is a destination are kept up to this many, as in Eliot.
 MAX_BUFFERED = 1000
+
+_RESERVED = names.RESERVED_IN_MESSAGE | names.RESERVED_IN_ACTION
 
 Failure: TypeAlias = tuple[Destination, Exception]
 
@@ -100,8 +102,10 @@ class Destinations:
 
     def _set(self, destinations: list[Destination]) -> None:
         """Put a new list in the place of the old one."""
+        # Those that stay are called as before: another thread may be within such a call.
+        known = {id(d): call for d, call in zip(self._destinations, self._own_calls, strict=True)}
+        self._own_calls = tuple(known.get(id(d)) or self._call_of(d) for d in destinations)
         self._destinations = destinations
-        self._own_calls = tuple(self._call_of(destination) for destination in destinations)
         self._choose_calls()
 
     def _call_of(self, destination: Destination) -> Destination:
@@ -122,7 +126,13 @@ class Destinations:
             self.calls = self._own_calls
 
     def add_global_fields(self, /, **fields: Any) -> None:
-        """Add fields to every message from now on; a message's own field of the same name wins."""
+        """Add fields to every message from now on; a message's own field of the same name wins.
+
+        Args:
+            **fields: The fields. One that has a reserved name is logged with an underscore after
+                it, as those of a message are.
+        """
+        make_room(fields, _RESERVED)
         with self._lock:
             self._global_fields = {**self._global_fields, **fields}
             self._choose_calls()
@@ -216,8 +226,7 @@ class Destinations:
         TRACEBACK_SERIALIZER.serialize(why)
         self.send(why)
         report = {names.MESSAGE_TYPE: names.SERIALIZATION_FAILURE, "message": text_of(message)}
-        ours = names.RESERVED_IN_MESSAGE | names.RESERVED_IN_ACTION
-        kept = {name: value for name, value in message.items() if name in ours}
+        kept = {name: value for name, value in message.items() if name in _RESERVED}
         if names.ACTION_TYPE in message:
             self.send(kept)
             self.send(_placed(report))
@@ -242,7 +251,8 @@ class Destinations:
     def after_fork(self) -> None:
         """Forget, in a forked child, what the parent's other threads were in the middle of."""
         self._lock = Lock()
-        self._set(self._destinations)
+        self._own_calls = tuple(self._call_of(destination) for destination in self._destinations)
+        self._choose_calls()
 
 
 class WriterRoute:
@@ -300,20 +310,22 @@ class _StartUpBuffer:
 
 def _not_from_within(destination: Destination, reentries: Counter) -> Destination:
     """Wrap a destination so that what it logs itself while it is called does not come to it."""
-    in_use = False
+    calls_under_way = 0
 
     def call(message: MessageDict) -> None:
-        nonlocal in_use
+        nonlocal calls_under_way
         # Rarely true, and then mostly another thread's doing. A set of the threads within would
         # tell at once, but cost each message 60 ns more.
-        if in_use and _is_below(sys._getframe(1), call.__code__, destination):
+        if calls_under_way and _is_below(sys._getframe(1), call.__code__, destination):
             reentries.add()
             return
-        in_use = True
+        # The interpreter does not change threads in such a statement, which calls nothing. If one
+        # did, the count would never come back to zero: slower, but as safe.
+        calls_under_way += 1
         try:
             destination(message)
         finally:
-            in_use = False
+            calls_under_way -= 1
 
     return call
 

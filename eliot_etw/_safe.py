@@ -1,7 +1,9 @@
-"""Text for any object, whatever its own methods do."""
+"""Text for any object, whatever its own methods do; and names for fields that want one name."""
 
 from collections.abc import Callable, Container
 from threading import local
+
+from eliot_etw.typing import MessageDict
 
 # What Eliot writes in this case; programs that search logs look for it.
 UNPRINTABLE = "eliot: unknown, str() raised exception"
@@ -49,3 +51,9 @@ def name_beside(name: str, taken: Container[str]) -> str:
     while name in taken:
         name += "_"
     return name
+
+
+def make_room(fields: MessageDict, reserved: frozenset[str]) -> None:
+    """Rename, in place, the fields that have a reserved name: underscores are added."""
+    for name in reserved & fields.keys():
+        fields[name_beside(name + "_", fields)] = fields.pop(name)
