@@ -166,8 +166,9 @@ def shortened(value: object, max_length: int) -> object:
     """
     if isinstance(value, (bytes, bytearray)):
         length, unit = len(value), "bytes"
-        text = value[:max_length].decode("utf-8", "backslashreplace")
+        beginning = value[:max_length].decode("utf-8", "backslashreplace")
     else:
         text = str.__str__(value) if isinstance(value, str) else safe_repr(value)
         length, unit = len(text), "characters"
-    return value if length <= max_length else f"{text[:max_length]}… ({length} {unit})"
+        beginning = text[:max_length]
+    return value if length <= max_length else f"{beginning}… ({length} {unit})"
