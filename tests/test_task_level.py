@@ -186,3 +186,12 @@ class TestNewTaskUUID:
             [sys.executable, "-c", program], capture_output=True, timeout=60, check=True
         )
         assert len(set(result.stdout.split())) == 200
+
+
+@pytest.mark.parametrize(
+    "level", ["/+1", "/1_0", "/ 1", "/1 ", "/-1", "/1//2", "//1", "/1/", "/٣"]
+)
+def test_a_position_of_a_task_id_is_written_in_plain_digits(level):
+    """What `int` would take, but `serialize_task_id` never writes, is no task id."""
+    with pytest.raises(InvalidTaskID, match="must look like"):
+        parse_task_id("0b9c@" + level)
