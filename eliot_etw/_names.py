@@ -15,7 +15,8 @@ TRACEBACK: Final = "traceback"
 STARTED: Final = "started"
 SUCCEEDED: Final = "succeeded"
 FAILED: Final = "failed"
-END_STATUSES: Final = frozenset({SUCCEEDED, FAILED})
+# No set: a status that was read may be anything, and a set cannot be asked about a list.
+END_STATUSES: Final = (SUCCEEDED, FAILED)
 
 TRACEBACK_TYPE: Final = "eliot:traceback"
 DESTINATION_FAILURE: Final = "eliot:destination_failure"

@@ -103,16 +103,13 @@ def parse_task_id(task_id: str | bytes) -> tuple[str, TaskLevel]:
     try:
         text = task_id.decode("ascii") if isinstance(task_id, bytes) else task_id
         uuid, at, level = text.partition("@")
-        positions = [int(position) for position in level.split("/") if position]
-        if (
-            text.isascii()
-            and uuid
-            and at
-            and level.startswith("/")
-            and positions
-            and min(positions) > 0
-        ):
-            return uuid, TaskLevel(positions)
+        empty, *positions = level.split("/")
+        # Not by int() alone, which also takes signs, spaces and underscores.
+        are_numbers = all(position.isdecimal() for position in positions)
+        if text.isascii() and uuid and at and not empty and positions and are_numbers:
+            place = TaskLevel(map(int, positions))
+            if min(place) > 0:
+                return uuid, place
     except (AttributeError, TypeError, ValueError):
         pass
     msg = (
