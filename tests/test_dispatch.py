@@ -136,7 +136,7 @@ class TestFanOut:
         assert types_of(last.messages) == types_of(messages) == ["t", "u"]
 
     def test_fails_while_others_come(self):
-        """The rest get the message also if destinations are added before the failing one raises."""
+        """The rest get the message also if others are added before the failing one raises."""
 
         def failing(message):
             if not late.messages:
