@@ -5,7 +5,8 @@ import functools
 import gc
 import inspect
 import pickle
-from contextvars import ContextVar
+from contextlib import suppress
+from contextvars import ContextVar, copy_context
 from threading import Barrier, Thread
 
 import pytest
@@ -31,6 +32,21 @@ def ended(messages):
     """Return the one action's end message."""
     [end] = [m for m in messages if m.get("action_status") in {"succeeded", "failed"}]
     return end
+
+
+class Value:
+    """What is looked for in memory."""
+
+
+def is_forgotten_after(call):
+    """Say whether an argument of a call, and with it the call's frame, is gone when it is over."""
+    gc.collect()
+    gc.disable()
+    try:
+        call(Value())
+        return not any(type(found) is Value for found in gc.get_objects())
+    finally:
+        gc.enable()
 
 
 @log_call
@@ -572,28 +588,17 @@ class TestGenerators:
     def test_error_keeps_nothing_alive(self):
         """What a generator raised goes away without the garbage collector, as does its frame."""
 
-        class Value:
-            pass
-
         @log_call
         def generator():
             yield
 
-        def fail(value):
+        def fail(_):
             running = generator()
             next(running)
-            try:
+            with suppress(ValueError):
                 running.throw(ValueError)
-            except ValueError:
-                return
 
-        gc.collect()
-        gc.disable()
-        try:
-            fail(Value())
-            assert [x for x in gc.get_objects() if type(x) is Value] == []
-        finally:
-            gc.enable()
+        assert is_forgotten_after(fail)
 
     def test_other_context_variables(self):
         """Any other context variable is shared with the caller, as by any generator."""
@@ -725,6 +730,45 @@ class TestAsyncGenerators:
         """A generator that is never started logs nothing."""
         asyncio.run(ticks(3).aclose())
         assert messages == []
+
+    def test_error_keeps_nothing_alive(self):
+        """What a generator raised goes away without the garbage collector, as does its frame."""
+
+        @log_call
+        async def generator():
+            yield
+
+        def fail(_):
+            running = generator()
+            for step in (anext(running), running.athrow(ValueError)):
+                with suppress(StopIteration, ValueError):
+                    step.send(None)
+
+        assert is_forgotten_after(fail)
+
+    def test_destroyed_while_it_waits(self, messages):
+        """What is destroyed elsewhere leaves the current action there as it was."""
+
+        class Wait:
+            def __await__(self):
+                yield
+
+        @log_call(action_type="app:waiting")
+        async def generator():
+            await Wait()
+            yield
+
+        async def consume():
+            async for _ in generator():
+                pass
+
+        consumer = consume()
+        copy_context().run(consumer.send, None)
+        with start_action(action_type="app:caller") as caller:
+            consumer.close()
+            del consumer
+            assert current_action() is caller
+        assert stories(messages) == [["app:waiting"], ["app:caller"]]
 
     @pytest.mark.xfail(reason="Action.__exit__ in another context than __enter__", strict=True)
     def test_steps_in_several_tasks(self, messages):
