@@ -147,8 +147,6 @@ class LoggedAction:
         pairs: list[tuple[LoggedAction | LoggedMessage, LoggedAction | LoggedMessage]]
         pairs = [(self, other)]
         for a, b in pairs:
-            if a is b:
-                continue
             if isinstance(a, LoggedMessage) or isinstance(b, LoggedMessage):
                 if a != b:
                     return False
