@@ -1,12 +1,11 @@
 """Gathers messages into tasks: gives out each task when it is finished, holds no more than it may.
 
-How much of a task is still to come is told by three counts, so that what has to be known of a task
-is small however long it is. Each end of an action says how many positions the action has. Each
-message takes one position, and each action takes one in the action around it. So a task is
-finished when its outermost action has ended, as many actions have ended as have started, and as
-many positions are taken as the ends said that there are. Lost messages leave a task unfinished to
-the end of the log; a message that came twice can at worst do the same, or let a task of which
-something is missing come out before its time.
+A task is finished when each of its actions has its end, and as many items as the position of that
+end says. What has to be known for that is one number, however long the task is: the sum, over all
+actions, of (items that came - items that the end says) times a number drawn from the action's
+level. It is zero if every action is whole, and else, but for one chance in 2**61, it is not. So
+the order of the messages does not matter. Something lost, or there twice, leaves the task
+unfinished to the end of the log.
 """
 
 from __future__ import annotations
@@ -55,16 +54,14 @@ class Task:
         number: Counts the tasks in the order of their first messages.
         rows: The messages that are not on disk.
         size_bytes: What they take, roughly.
-        has_ended: Whether the end of the outermost action is there.
+        count: How many messages there are, those on disk included.
     """
 
     __slots__ = (
-        "_open",
-        "_taken",
-        "_wanted",
-        "has_ended",
+        "_balance",
+        "_end_position",
+        "count",
         "is_held",
-        "is_lone",
         "number",
         "rows",
         "size_bytes",
@@ -79,44 +76,66 @@ class Task:
         self.size_bytes = 0
         self.spill = spill
         self.is_held = False
-        self.is_lone = False
-        self.has_ended = False
-        # The outermost action takes no position in another.
-        self._open, self._taken, self._wanted = 0, -1, 0
+        self.count = 0
+        self._balance = 0
+        # Of the outermost action, if its end has come.
+        self._end_position = 0
 
     @property
-    def state(self) -> tuple[int, int, int, bool]:
+    def state(self) -> tuple[int, int, int]:
         """What must be known to go on with the task when its messages are on disk."""
-        return self._open, self._taken, self._wanted, self.has_ended
+        return self.count, self._balance, self._end_position
 
     @state.setter
-    def state(self, state: tuple[int, int, int, bool]) -> None:
-        self._open, self._taken, self._wanted, self.has_ended = state
+    def state(self, state: tuple[int, int, int]) -> None:
+        self.count, self._balance, self._end_position = state
 
-    def add(self, level: Level, message: MessageDict) -> None:
-        """Take a message at its level."""
-        self._taken += 1
+    @property
+    def has_ended(self) -> bool:
+        """Whether the end of the outermost action is there."""
+        return self._end_position > 0
+
+    def add(self, level: Level, message: MessageDict) -> bool:
+        """Take a message at its level.
+
+        Returns:
+            False if it says exactly what the one before it said: a log that is read twice.
+        """
+        rows = self.rows
+        if rows and rows[-1][0] == level and rows[-1][1] == message:
+            return False
+        rows.append((level, message))
+        self.count += 1
+        parent = level[:-1]
         role = role_of(message, level[-1])
-        if role == START:
-            self._open += 1
-            self._taken += 1
-        elif role == END:
-            self._open -= 1
-            self._wanted += level[-1]
-            if len(level) == 1:
-                self.has_ended = True
-        self.is_lone = role == MESSAGE and level == (1,) and self._taken == 0
-        self.rows.append((level, message))
+        if role == END:
+            self._balance += (1 - level[-1]) * hash(parent)
+            if not parent and not self._end_position:
+                self._end_position = level[-1]
+            return True
+        # What was logged after the end of the task is not waited for: it does not count.
+        if parent or not 0 < self._end_position < level[0]:
+            self._balance += hash(parent)
+        if role == START and parent and (parent[1:] or not 0 < self._end_position < parent[0]):
+            self._balance += hash(parent[:-1])
+        return True
 
     def is_finished(self) -> bool:
         """Say whether nothing is known to be missing."""
-        return (self.has_ended and self._open <= 0 and self._taken >= self._wanted) or self.is_lone
+        if self._balance:
+            return self.count == 1 and self._is_lone()
+        return True
+
+    def _is_lone(self) -> bool:
+        """Say whether the only message there is stands outside any action."""
+        level, message = self.rows[0]
+        return level == (1,) and role_of(message, 1) == MESSAGE
 
     def nodes(self, is_match: Selector | None = None, *, context: bool = False) -> Iterator[Node]:
         """Give the nodes of the tree, the root first; see `BackwardPass`."""
         backward = BackwardPass(is_match, keeps_context=context)
         spill = self.spill
-        if spill is None or self._taken < _MAX_HELD:
+        if spill is None or self.count < _MAX_HELD:
             rows = [*spill.rows(self.number), *self.rows] if spill else self.rows
             rows.sort(key=_by_level, reverse=True)
             yield from reversed([*backward.nodes(rows)])
@@ -160,7 +179,8 @@ class Forest:
         task = self._tasks.get(uuid)
         if task is None:
             task = self._tasks[uuid] = self._begun(uuid)
-        task.add(level, message)
+        if not task.add(level, message):
+            return ()
         size = _MESSAGE_BYTES + len(encode_line(message))
         task.size_bytes += size
         self._size_bytes += size
