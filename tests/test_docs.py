@@ -3,15 +3,29 @@
 Run as a program, this file runs the blocks of one page in the current directory.
 """
 
+import dataclasses
+import datetime
+import decimal
 import doctest
+import enum
+import fractions
 import json
 import os
+import pathlib
 import re
 import subprocess
 import sys
+import uuid
+from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 
 import pytest
+
+from eliot_etw import Action, destinations, log_message, start_action, to_file, write_traceback
+from eliot_etw._json import encode_line
+from eliot_etw._names import PLACE_FIELDS
+from eliot_etw.sources import FileSource
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -240,7 +254,7 @@ def modules_with_examples():
 
 @pytest.mark.parametrize("module", modules_with_examples())
 def test_docstrings(module):
-    """The examples in a module's docstrings, with the public names at hand, give what they show."""
+    """Examples in docstrings, with the public names at hand, give what they show."""
     program = (
         f"import doctest, eliot_etw, sys, {module} as module\n"
         "names = {name: getattr(eliot_etw, name) for name in eliot_etw.__all__}\n"
@@ -248,6 +262,88 @@ def test_docstrings(module):
     )
     result = run("-W", "error", "-c", program, cwd=ROOT)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+class TestAgreement:
+    """What pages list is what there is."""
+
+    def test_values(self):
+        """The table of values in errors.md says what is written for them."""
+        numpy = pytest.importorskip("numpy")
+        names = {**vars(datetime), **vars(decimal), **vars(fractions), **vars(pathlib)}
+        names |= {"UUID": uuid.UUID, "numpy": numpy, "Unprintable": Unprintable}
+        names |= {"Colour": enum.Enum("Colour", {"RED": "red"}), "circular": []}
+        names |= {"Point": dataclasses.make_dataclass("Point", ["x", "y"])}
+        names["circular"].append(names["circular"])
+        rows = re.findall(r"^\| `([^`]+)` \| `([^`]+)` \|$", section("errors.md", "Values"), re.M)
+        written = [encode_line({"v": eval(value, names)}) for value, _ in rows]
+        assert [f'{{"v":{json}}}\n'.encode() for _, json in rows] == written
+        assert len(rows) > 15
+
+    def test_architecture_names_every_room(self):
+        """Each module and folder of the package is in the list of rooms, and nothing else is."""
+        rooms = section("architecture.md", "The rooms").partition("tests/")[0]
+        listed = set(re.findall(r"^  (\w+\.py|\w+/) ", rooms, re.MULTILINE))
+        package = ROOT / "eliot_etw"
+        modules = {path.name for path in package.glob("*.py")}
+        folders = {f"{path.parent.name}/" for path in package.glob("*/__init__.py")}
+        assert modules | folders == listed
+
+    @pytest.mark.parametrize(
+        "module", ["", "destinations", "executors", "json", "parse", "sources", "testing"]
+    )
+    def test_reference_names_all(self, module):
+        """Each public name is in the reference: by a directive, or with its whole module."""
+        text = (DOCS / "reference.md").read_text("utf-8")
+        name = f"eliot_etw.{module}".rstrip(".")
+        if f".. automodule:: {name}\n   :members:" in text:
+            return
+        public = {name for name in import_module(name).__all__ if not name.startswith("__")}
+        named = set(re.findall(r":: (\w+)$|`(?:\w+\.)*(\w+)`", text, re.MULTILINE))
+        assert sorted(public - {first or second for first, second in named}) == []
+
+    def test_schema_describes_what_is_written(self, tmp_path):
+        """Every message of a program is as the JSON Schema says; what is none is not."""
+        jsonschema = pytest.importorskip("jsonschema", reason="jsonschema is in no extra")
+        schema = json.loads((DOCS / "message-schema.json").read_text("utf-8"))
+        jsonschema.Draft202012Validator.check_schema(schema)
+        validator = jsonschema.Draft202012Validator(schema)
+        to_file(tmp_path / "log")
+        log_one_of_each()
+        messages = list(FileSource(tmp_path / "log"))
+        assert [error.message for m in messages for error in validator.iter_errors(m)] == []
+        assert len(messages) == 7
+        spoiled = [{**m, field: None} for m in messages for field in PLACE_FIELDS]
+        assert not any(map(validator.is_valid, spoiled))
+
+    def test_each_destination_has_a_page(self):
+        """A destination that nobody explains is not there for users."""
+        modules = set(destinations._MODULES.values())
+        pages = {path.stem for path in (DOCS / "destinations").glob("*.md")} - {"index"}
+        assert modules == pages
+
+
+def log_one_of_each():
+    """Log a message of each kind that there is."""
+    log_message("app:message")
+    log_message()
+    with suppress(ValueError), start_action(action_type="app:failing", size=1):
+        raise ValueError
+    with Action.continue_task(task_id="0b9c@/2"):
+        write_traceback()
+
+
+class Unprintable:
+    """A value that cannot even be shown."""
+
+    def __repr__(self):
+        raise RuntimeError
+
+
+def section(page, title):
+    """Return a section of a page."""
+    text = (DOCS / page).read_text("utf-8")
+    return re.search(rf"^## {title}\n(.*?)(?=^## |\Z)", text, re.MULTILINE | re.DOTALL)[1]
 
 
 class TestSite:
