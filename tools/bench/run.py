@@ -27,7 +27,7 @@ import import_cost
 import logging_speed
 import reading_speed
 from _environment import ROOT, SetUpError, prepare, this_interpreter
-from _measure import Answer, Question, Reach, Setting, Size, ask, got, is_reached
+from _measure import OURS, Answer, Question, Reach, Setting, Size, ask, got, is_reached
 
 RESULTS = Path(__file__).parent / "results.json"
 README = ROOT / "README.md"
@@ -132,35 +132,46 @@ def table(results: dict[str, Any]) -> str:
     about = results["circumstances"]
     versions = ", ".join(f"{name} {version}" for name, version in about["packages"].items())
     answers = [Answer.from_json(stored) for stored in results["answers"]]
-    rows = [row for answer in answers for row in _rows(answer)]
+    rows = [_row(answer, reach) for answer in answers for reach in answer.reaches]
     return "\n".join(
         [
-            f"The least of {about['repetitions']} turns; ratios of the least (of the medians). "
+            "| what | eliot_etw | others | ratio | to reach | |",
+            "|---|---|---|---|---|---|",
+            *rows,
+            "",
+            *(line for answer in answers for line in _others(answer)),
+            f"The least of {about['repetitions']} turns is shown, the ratio also of the medians "
+            "(in brackets).",
+            "The floor is a dict literal, `orjson.dumps` and one `os.write`.",
             f"{about['python']}, {about['cores']} cores of {about['machine']}, {about['system']}; "
             f"{versions}; commit {about['commit']}, {about['date']}.",
-            "",
-            "| what | got | ratio | to reach | |",
-            "|---|---|---|---|---|",
-            *rows,
         ]
     )
 
 
-def _rows(answer: Answer) -> Iterator[str]:
-    """Write one answer as rows: what everybody needs, and a row for each number to reach."""
-    everybody = ", ".join(
-        f"{name} {_rounded(min(values))} {answer.unit}" for name, values in answer.values.items()
-    )
-    first = (answer.what, everybody)
-    for reach in answer.reaches:
-        verdict = "reached" if is_reached(answer, reach) else "**falls short**"
-        ratio = _comparison(answer, reach) if reach.against else ""
-        yield f"| {' | '.join((*first, ratio, _goal(answer, reach), verdict))} |"
-        first = ("", "")
+def _row(answer: Answer, reach: Reach) -> str:
+    """Write one number to reach."""
+    what = answer.what if reach.ours == OURS else f"{answer.what}, {reach.ours}"
+    cells = [what, _least(answer, reach.ours), "", "", _goal(answer, reach)]
+    if reach.against:
+        cells[2] = f"{reach.against}: {_least(answer, reach.against)}"
+        cells[3] = "{:.2f} ({:.2f})".format(*got(answer, reach))
+    cells.append("reached" if is_reached(answer, reach) else "**falls short**")
+    return f"| {' | '.join(cells)} |"
 
 
-def _rounded(value: float) -> str:
-    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
+def _others(answer: Answer) -> Iterator[str]:
+    """Write what contenders took with whom nothing has to be reached."""
+    compared = {name for reach in answer.reaches for name in (reach.ours, reach.against)}
+    others = [f"{name} {_least(answer, name)}" for name in answer.values if name not in compared]
+    if len(others) > 1:  # the floor alone says nothing about others
+        yield f"For {answer.what}, others take: {', '.join(others)}."
+
+
+def _least(answer: Answer, name: str) -> str:
+    """Write the least that a contender took, with three digits."""
+    least = min(answer.values[name])
+    return f"{least:.0f} {answer.unit}" if least >= 100 else f"{least:.3g} {answer.unit}"
 
 
 def write_readme(results: dict[str, Any]) -> None:
