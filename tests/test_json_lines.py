@@ -21,6 +21,7 @@ from eliot_etw._json import (
     encode_carefully,
     encode_line,
     encode_strictly,
+    in_ascii,
 )
 from eliot_etw._safe import UNPRINTABLE
 from eliot_etw.json import EliotJSONEncoder, json_default
@@ -545,6 +546,17 @@ class TestDecodeLine:
         """Whatever the bytes are, they are JSON or a ValueError."""
         with suppress(ValueError):
             decode_line(line)
+
+
+class TestInASCII:
+    """Lines for files that do not take every character."""
+
+    @given(json_messages)
+    def test_reads_the_same(self, message):
+        """A line in ASCII reads as the line itself."""
+        line = in_ascii(encode_line(message))
+        assert line.isascii()
+        assert message == read(line.encode())
 
 
 class TestChooseDefault:

@@ -8,14 +8,19 @@ import os
 import sys
 from collections.abc import Callable
 from os import write
+from time import sleep
 from typing import IO, Any
 
 from orjson import dumps
 
 from eliot_etw._counter import Counter
-from eliot_etw._json import APPEND_NEWLINE, choose_default, encode_carefully
+from eliot_etw._json import APPEND_NEWLINE, choose_default, encode_carefully, in_ascii
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
+
+# How often, and how long in all, to look whether somebody ends an unfinished line.
+_LOOKS = 10
+_BETWEEN_LOOKS_S = 0.01
 
 
 class FileDestination:
@@ -26,8 +31,6 @@ class FileDestination:
     unfinished. While the disk is full or the file closed, each message is a destination failure,
     which is counted; the line that follows what was written of an unfinished one begins anew.
     """
-
-    is_leaf = True
 
     def __init__(
         self,
@@ -67,16 +70,19 @@ class FileDestination:
             self._torn = _ends_within_a_line(self._path)
         else:
             self._take(file)
+        # To the dispatcher: nothing that is called here logs, as an object's write() may.
+        self.is_leaf = self._fd >= 0
         # Whether a write to the descriptor is all there is to do.
         self._is_plain = self._flush is None and not self._torn
 
     def _take(self, file: IO[Any]) -> None:
         """Find out how to write to an open file."""
-        if isinstance(file, io.IOBase) and not file.writable():
+        try:
+            self._flush = file.flush
+            self._writes_text = _takes_text(file)
+        except (AttributeError, OSError, ValueError) as error:
             msg = f"The file must be open for writing, got {file!r}. Open it with mode 'ab'."
-            raise RuntimeError(msg)
-        self._writes_text = _takes_text(file)
-        self._flush = file.flush
+            raise RuntimeError(msg) from error
         if _is_utf8_descriptor(file):
             self._fd = file.fileno()
 
@@ -118,10 +124,20 @@ class FileDestination:
         if self._fd >= 0:
             self._write_rest(line, begun=False)
         else:
-            self.file.write(line.decode() if self._writes_text else line)
-            self.file.flush()
+            self._write_to_object(line)
         self._torn = False
         self._is_plain = self._flush is None
+
+    def _write_to_object(self, line: bytes) -> None:
+        """Write by the methods of the file object."""
+        if self._writes_text:
+            try:
+                self.file.write(line.decode())
+            except UnicodeEncodeError:  # its encoding is not UTF-8
+                self.file.write(in_ascii(line))
+        else:
+            self.file.write(line)
+        self.file.flush()
 
     def _write_rest(self, rest: bytes, begun: bool) -> None:
         """Write on until all is written; the system takes a part when a signal comes."""
@@ -138,12 +154,15 @@ class FileDestination:
         """Open the path again, after it was renamed by logrotate; other threads may go on logging.
 
         Raises:
-            RuntimeError: If the destination was given a file, not a path.
+            RuntimeError: If the destination was given a file, not a path, or is closed.
             OSError: If the path cannot be opened; the old file stays in use.
         """
-        if self._path is None or self._fd < 0:
+        if self._path is None:
             msg = f"reopen() needs a destination that was given a path, got {self.file!r}."
             raise RuntimeError(f"{msg} Pass the path to FileDestination.")
+        if self._fd < 0:
+            msg = f"The destination must not be closed, got that of {self.file!r}, which is."
+            raise RuntimeError(f"{msg} Make a new FileDestination.")
         new = _open_to_append(self._path)
         try:
             # Atomic: what other threads write meanwhile goes into the one file or the other.
@@ -201,29 +220,41 @@ def _open_to_append_on_windows(path: str) -> int:
 
 def _ends_within_a_line(path: str) -> bool:
     """Say whether the last line has no end: whoever wrote it was killed."""
+    if not os.path.isfile(path):
+        return False
+    for _ in range(_LOOKS):
+        if _last_byte(path) in (b"", b"\n"):
+            return False
+        # Perhaps another process is just writing it: a long line can be seen growing.
+        sleep(_BETWEEN_LOOKS_S)
+    return True
+
+
+def _last_byte(path: str) -> bytes:
+    """Read the end of a file; nothing if it is empty, or may not be read."""
     try:
         with open(path, "rb") as file:
-            if not os.path.isfile(path) or file.seek(0, os.SEEK_END) == 0:
-                return False
-            file.seek(-1, os.SEEK_END)
-            return file.read(1) != b"\n"
-    except OSError:  # it may be for writing only
-        return False
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 1))
+            return file.read(1)
+    except OSError:
+        return b""
 
 
 def _takes_text(file: IO[Any]) -> bool:
     """Say whether a file takes text, or bytes.
 
     Raises:
-        RuntimeError: If it takes neither.
+        AttributeError, OSError, ValueError: If it takes neither.
     """
+    if isinstance(file, io.IOBase) and not file.writable():
+        raise io.UnsupportedOperation("not writable")
+    if isinstance(file, (io.TextIOBase, io.BufferedIOBase, io.RawIOBase)):
+        # Not by writing nothing: a datagram is sent even so, and a full device may refuse.
+        return isinstance(file, io.TextIOBase)
     try:
         file.write(b"")
     except TypeError:
         return True
-    except (AttributeError, OSError, ValueError) as error:
-        msg = f"The file must be open for writing, got {file!r}. Open it with mode 'ab'."
-        raise RuntimeError(msg) from error
     return False
 
 
