@@ -202,11 +202,15 @@ class _Decorator:
     def _scope(self, test: object, logger: MemoryLogger) -> _Scope:
         """Begin to capture what one test logs."""
         begin = partial(CAPTURES.begin, logger, diverts=self.diverts)
-        assertion = self.assertion or (lambda *_: None)
+        assertion = self.assertion or _assert_nothing
         finish = partial(assertion, test, logger, *self.args, **self.kwargs)
         if hasattr(test, "addCleanup"):
             return _UntilCleanup(test, logger, begin, finish)
         return _UntilReturn(logger, begin, finish)
+
+
+def _assert_nothing(*_: object, **__: object) -> None:
+    """Be the assertion where there is none."""
 
 
 @final

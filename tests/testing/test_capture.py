@@ -179,6 +179,15 @@ class TestFunction:
         logger = calls[0]
         assert calls[1:] == [((None, logger, 1), {"x": 2})]
 
+    def test_no_assertion(self):
+        """Arguments for an assertion that is not there do no harm."""
+
+        @capture_logging(None, 1, x=2)
+        def test(logger):
+            return "passed"
+
+        assert test() == "passed"
+
     def test_assertion_runs_outside(self, messages):
         """What the assertion logs is not part of what it looks at."""
 
