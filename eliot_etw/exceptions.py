@@ -6,6 +6,7 @@
     ├── TooManyCalls (RuntimeError)
     ├── ValidationError
     ├── UnflushedTracebacks
+    ├── InvalidTrace (ValueError)
     └── InvalidTree (ValueError)
         ├── WrongTask
         ├── WrongTaskLevel
@@ -44,6 +45,10 @@ class ValidationError(EliotError):
 
 class UnflushedTracebacks(EliotError):
     """A test logged tracebacks that it did not flush with `MemoryLogger.flush_tracebacks`."""
+
+
+class InvalidTrace(EliotError, ValueError):
+    """A file is not a trace of Event Tracing for Windows (``.etl``)."""
 
 
 class InvalidTree(EliotError, ValueError):
