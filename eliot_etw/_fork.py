@@ -4,10 +4,11 @@ Both have a copy of those actions, and would count on from the same place. So be
 forked, the actions that it is in begin to count in files that both will have open. The end of such
 an action is logged by the parent alone; for the child it is over.
 
-Left as they are: actions that are entered in other threads or other tasks only, and those around
-the innermost `_MOST_SHARED`. Where there is no file to be had, or somebody closes it, parent and
-child may claim the same places: nothing is lost, but whoever reads the log finds conflicts.
-Windows has no fork.
+Left as they are: actions that only other threads or tasks are in; more than the `_MOST_SHARED`
+innermost; and what is around a block of `Action.context` or a call of `Action.run`, unless that
+action is within it. Where there is no file to be had, or somebody closes it, parent and child may
+claim the same places: nothing is lost, but whoever reads the log finds conflicts. Windows has no
+fork.
 """
 
 from __future__ import annotations
@@ -50,9 +51,6 @@ class _SharedPlaces:
         os.lseek(self._fd, place, os.SEEK_SET)
         self._without_file = count(place + 1)
         self._is_ready = True
-
-    def __iter__(self) -> Iterator[int]:
-        return self
 
     def __next__(self) -> int:
         while not self._is_ready:  # another thread is between the two lines of _share
