@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from fnmatch import fnmatchcase
 from typing import Any, Final
 
+from boltons.iterutils import get_path
+
 from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._nodes import Node, Selector, time_of
 
@@ -23,6 +25,7 @@ _SECONDS: Final = {
     "d": 86400.0,
     "w": 604800.0,
 }
+_ABSENT: Final = object()
 _amount = re.compile(r"(\d+(?:\.\d*)?|\.\d+) *(us|µs|ms|[smhdw]?)").fullmatch
 _ago = re.compile(r"(\d+(?:\.\d*)?|\.\d+) *([smhdw])").fullmatch
 
@@ -107,7 +110,7 @@ def has_field(spec: str) -> Selector:
     """Select by a field of the message, or of the start or end of the action.
 
     Args:
-        spec: ``key=value``. The key may lead into nested objects, with dots. The value is compared
+        spec: ``key=value``. The key may lead into nested objects and lists, with dots. The value is compared
             as a number if both are numbers, else as text, in which ``*``, ``?`` and ``[...]`` are
             patterns.
 
@@ -142,12 +145,8 @@ def _lookup(message: MessageDict, key: str) -> list[Any]:
     """Find a field, by its name or by a path with dots."""
     if key in message:
         return [message[key]]
-    value: Any = message
-    for part in key.split("."):
-        if not isinstance(value, dict) or part not in value:
-            return []
-        value = value[part]
-    return [value]
+    value = get_path(message, key, default=_ABSENT)
+    return [] if value is _ABSENT else [value]
 
 
 def _comparison(wanted: str) -> Callable[[Any], bool]:
