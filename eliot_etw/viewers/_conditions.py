@@ -110,9 +110,9 @@ def has_field(spec: str) -> Selector:
     """Select by a field of the message, or of the start or end of the action.
 
     Args:
-        spec: ``key=value``. The key may lead into nested objects and lists, with dots. The value is compared
-            as a number if both are numbers, else as text, in which ``*``, ``?`` and ``[...]`` are
-            patterns.
+        spec: ``key=value``. The key may lead into nested objects and lists, with dots. The value
+            is compared as a number if both are numbers, else as text, in which ``*``, ``?`` and
+            ``[...]`` are patterns.
 
     Raises:
         ValueError: If there is no key or no ``=``.
