@@ -140,7 +140,7 @@ class Layout:
 
     def _wrapped(self, text: str, item: Shown, pieces: list[str]) -> str:
         """Break the line of a node between its pieces."""
-        if width_of(STYLE.sub("", text)) - 1 <= self._screen.width:
+        if width_of(STYLE.sub("", text[:-1])) <= self._screen.width:
             return text
         room = self._room(item.depth)
         lines: list[str] = []

@@ -141,7 +141,7 @@ class Clock:
         """Write hours to milliseconds; dashes if the time is unknown."""
         if timestamp is None:
             return MISSING_TIME
-        second, milliseconds = divmod(int(timestamp * 1000 + 0.5), 1000)
+        second, milliseconds = divmod(int((timestamp * 1000 + 0.5) // 1), 1000)
         if second != self._second:
             try:
                 self._text = time.strftime("%H:%M:%S", self._zone(second))
