@@ -37,7 +37,6 @@ html_theme = "furo"
 html_title = "eliot_etw"
 html_static_path = ["_static"]
 html_css_files = ["site.css"]
-html_extra_path = ["message-schema.json"]
 html_copy_source = False
 html_show_sphinx = False
 html_theme_options = {
