@@ -164,11 +164,13 @@ def shortened(value: object, max_length: int) -> object:
     Returns:
         The value itself if it is short enough, else text that says how long it was.
     """
-    if isinstance(value, (bytes, bytearray)):
-        length, unit = len(value), "bytes"
-        beginning = value[:max_length].decode("utf-8", "backslashreplace")
+    # By type(), since isinstance() asks the value, which may raise.
+    if type(value) in (bytes, bytearray):
+        data: Any = value
+        length, unit = len(data), "bytes"
+        beginning = data[:max_length].decode("utf-8", "backslashreplace")
     else:
-        text = str.__str__(value) if isinstance(value, str) else safe_repr(value)
+        text = str.__str__(value) if issubclass(type(value), str) else safe_repr(value)
         length, unit = len(text), "characters"
         beginning = text[:max_length]
     return value if length <= max_length else f"{beginning}… ({length} {unit})"

@@ -39,29 +39,43 @@ class _SharedPlaces:
         POSIX.1-2017, System Interfaces, 2.9.7: what lseek() does to a regular file is atomic.
     """
 
-    def __init__(self, fd: int) -> None:
-        self._fd = fd
-        self._file = _identity(fd)
-        self._is_ready = False
-        self._without_file: Iterator[int] = count(1)
-        finalize(self, _close, fd, self._file).atexit = False
+    def __init__(self, own: Iterator[int]) -> None:
+        """Open the file.
 
-    def begin_after(self, place: int) -> None:
-        """Give out the places after this one, from now on."""
-        os.lseek(self._fd, place, os.SEEK_SET)
-        self._without_file = count(place + 1)
+        Args:
+            own: Gives out the places until `hand_over`, and for want of the file.
+
+        Raises:
+            OSError: If there is no file to be had.
+        """
+        self._own = own
+        self._is_ready = False
+        self._fd = _open_empty_file()
+        self._file = _identity(self._fd)
+        finalize(self, _close, self._fd, self._file).atexit = False
+
+    def hand_over(self) -> None:
+        """Go on where the process's own count is now, which nobody else may take from any more."""
+        os.lseek(self._fd, next(self._own) - 1, os.SEEK_SET)
         self._is_ready = True
 
     def __next__(self) -> int:
-        while not self._is_ready:  # another thread is between the two lines of _share
-            sleep(0)
+        if not self._is_ready:
+            self._wait_for_hand_over()
         with suppress(OSError):
             # A daemon closes all files it has inherited, and opens others under their numbers.
             if _identity(self._fd) == self._file:
                 place = os.lseek(self._fd, 1, os.SEEK_CUR)
-                self._without_file = count(place + 1)
+                self._own = count(place + 1)
                 return place
-        return next(self._without_file)
+        return next(self._own)
+
+    def _wait_for_hand_over(self) -> None:
+        """Wait for the thread that is between the two lines of `_share`, unless that was interrupted."""
+        for _ in range(1000):
+            if self._is_ready:
+                return
+            sleep(0.001)
 
 
 def _identity(fd: int) -> tuple[int, ...]:
@@ -96,14 +110,12 @@ def _share(action: Action) -> None:
     own: Any = action._places
     if isinstance(own, _SharedPlaces):
         return
-    try:
-        shared = _SharedPlaces(_open_empty_file())
-    except OSError:
-        return
-    # Other threads may be logging to the action. Looking up its count and taking from it is one
-    # step for them, so nobody takes from the old one after this line, and we see its last place.
-    action._places = shared  # type: ignore[assignment] # it is only ever used by next()
-    shared.begin_after(next(own) - 1)
+    with suppress(OSError):
+        shared = _SharedPlaces(own)
+        # Other threads may be logging to the action. For them, to look up the count and to take
+        # from it is one step: after this line none of them takes from the old one.
+        action._places = shared  # type: ignore[assignment] # it is only ever used by next()
+        shared.hand_over()
 
 
 def _entered() -> dict[Action, None]:

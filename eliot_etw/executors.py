@@ -26,8 +26,8 @@ class ThreadPoolExecutor(futures.ThreadPoolExecutor):
 
     A call runs within the action that was current when it was submitted, and what it logs stands
     directly there, as if it had not been given to a pool. A call that is cancelled leaves no
-    trace. The action has to wait for its calls, as by ``result()``: what is logged after its end
-    is in nobody's tree. For a call that nobody waits for, submit ``preserve_context(f)``.
+    trace. The action has to wait for its calls, as by ``result()``: to those who read the log, it
+    is complete with its end. For a call that nobody waits for, submit ``preserve_context(f)``.
 
     No other context variable is taken along.
     """

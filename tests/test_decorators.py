@@ -770,7 +770,6 @@ class TestAsyncGenerators:
             assert current_action() is caller
         assert stories(messages) == [["app:waiting"], ["app:caller"]]
 
-    @pytest.mark.xfail(reason="Action.__exit__ in another context than __enter__", strict=True)
     def test_steps_in_several_tasks(self, messages):
         """Each step may be another task's."""
 

@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from tempfile import TemporaryFile
+from itertools import count
 from threading import Thread
 
 import pytest
@@ -184,14 +184,13 @@ assert sorted(taken) == list(range(2, 90_002))
 
 def test_place_asked_for_while_the_count_is_handed_over():
     """Another thread waits for that instant, and gets the place after the last."""
-    with TemporaryFile() as file:
-        places, taken = _fork._SharedPlaces(os.dup(file.fileno())), []
+    places, taken = _fork._SharedPlaces(count(8)), []
     thread = Thread(target=lambda: taken.append(next(places)))
     thread.start()
     thread.join(timeout=0.05)  # time enough to be wrong
-    places.begin_after(7)
+    places.hand_over()
     thread.join()
-    assert taken == [8]
+    assert (taken, next(places)) == ([8], 9)
 
 
 def test_threads_that_log_during_forks(forks):
