@@ -3,6 +3,7 @@
     EliotError
     ├── InvalidTaskID (ValueError)
     ├── MissingDependency (ImportError)
+    ├── InvalidEvent (ValueError)
     ├── TooManyCalls (RuntimeError)
     ├── ValidationError
     ├── UnflushedTracebacks
@@ -30,6 +31,10 @@ class InvalidTaskID(EliotError, ValueError):
 
 class MissingDependency(EliotError, ImportError):
     """A feature needs a package that is not installed."""
+
+
+class InvalidEvent(EliotError, ValueError):
+    """An ETW event is beyond what the format can hold, or is damaged."""
 
 
 class TooManyCalls(EliotError, RuntimeError):

@@ -1,0 +1,47 @@
+"""Event Tracing for Windows as bytes: events, ids and `.etl` files, on every system.
+
+A name is imported when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eliot_etw.etw._decode import DecodedEvent, decode_event
+    from eliot_etw.etw._etl import EtlWriter, read_etl
+    from eliot_etw.etw._schema import Field, Schema
+    from eliot_etw.etw._types import InType, OutType
+    from eliot_etw.etw._values import FileTime, SystemTime
+
+__all__ = [
+    "DecodedEvent",
+    "EtlWriter",
+    "Field",
+    "FileTime",
+    "InType",
+    "OutType",
+    "Schema",
+    "SystemTime",
+    "decode_event",
+    "read_etl",
+]
+
+_MODULES = {
+    "DecodedEvent": "_decode",
+    "EtlWriter": "_etl",
+    "Field": "_schema",
+    "FileTime": "_values",
+    "InType": "_types",
+    "OutType": "_types",
+    "Schema": "_schema",
+    "SystemTime": "_values",
+    "decode_event": "_decode",
+    "read_etl": "_etl",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
