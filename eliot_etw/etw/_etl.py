@@ -1,4 +1,4 @@
-"""Traces as files: reading those that Windows makes, and writing ones that Windows reads."""
+"""Traces as files: the reader of those that Windows makes and of our own; and the writer."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from eliot_etw.etw._buffers import (
     parse_buffer_header,
     parse_log_header,
 )
+from eliot_etw.etw._etl_writer import EtlWriter
 from eliot_etw.etw._records import (
     DamagedRecord,
     EtlEvent,
@@ -27,6 +28,8 @@ from eliot_etw.etw._records import (
 )
 from eliot_etw.etw._xpress import decompress
 from eliot_etw.exceptions import InvalidTrace
+
+__all__ = ["EtlReader", "EtlWriter", "read_etl"]
 
 _LONGEST_RECORD = 0xFFFF
 _CIRCULAR = 0x2
