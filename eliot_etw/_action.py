@@ -8,7 +8,7 @@ calls is held by tests/test_hot_path.py, the times are measured by tools/bench/l
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import Token
 from itertools import count
 from time import time
@@ -258,7 +258,20 @@ class Action:
         try:
             yield self
         finally:
-            _reset(token)
+            try:
+                _reset_current(token)
+            except ValueError:
+                self._leave(token)
+
+    def _leave(self, token: Token[Action | None] | None) -> None:
+        """Leave a block that was entered in another context than this one.
+
+        A generator's steps may each be made in another task. If the event loop closes it, on the
+        other hand, this action is not the current one there.
+        """
+        if token is not None and _get_current() is self:
+            outer = token.old_value
+            _set_current(outer if isinstance(outer, Action) else None)
 
     def __enter__(self) -> Self:
         if self._token is not None:
@@ -272,12 +285,11 @@ class Action:
         exception: BaseException | None,
         tb: TracebackType | None,
     ) -> None:
-        try:  # noqa: SIM105 - suppress() costs a microsecond
-            _reset_current(self._token)  # type: ignore[arg-type] # see below
+        token = self._token
+        try:
+            _reset_current(token)  # type: ignore[arg-type] # without a token there is nothing to do
         except (TypeError, ValueError):
-            # There is no token: __enter__ was not called. Or the block was entered in another
-            # context, as by an async generator that the event loop closed: nothing is to undo.
-            pass
+            self._leave(token)
         self._token = None
         if self._outer_tokens is not None:
             self._token, self._outer_tokens = self._outer_tokens
@@ -294,18 +306,13 @@ class Action:
             "task_level": [*self._level, next(self._places)],
         }
         route = self._route
-        for call in route.calls:
+        calls = route.calls
+        for call in calls:
             try:
                 call(end)
             except Exception as error:  # noqa: BLE001 - a destination must not break the program
-                route.failed(call, error, end)
+                route.failed(calls, call, error, end)
                 break
-
-
-def _reset(token: Token[Action | None]) -> None:
-    """Make the action current again that was so before."""
-    with suppress(ValueError):
-        _reset_current(token)
 
 
 def _set_type(fields: MessageDict, name: str, value: str) -> None:
@@ -369,11 +376,12 @@ def begin(
     if serializers is not None:
         route.write(fields, serializers.start)
         return action
-    for call in route.calls:
+    calls = route.calls
+    for call in calls:
         try:
             call(fields)
         except Exception as error:  # noqa: BLE001 - a destination must not break the program
-            route.failed(call, error, fields)
+            route.failed(calls, call, error, fields)
             break
     return action
 
@@ -449,11 +457,12 @@ def log_message(message_type: str = _UNSET, /, **fields: Any) -> None:
     fields["task_uuid"] = action.task_uuid
     fields["task_level"] = [*action._level, next(action._places)]
     route = action._route
-    for call in route.calls:
+    calls = route.calls
+    for call in calls:
         try:
             call(fields)
         except Exception as error:  # noqa: BLE001 - a destination must not break the program
-            route.failed(call, error, fields)
+            route.failed(calls, call, error, fields)
             break
 
 

@@ -33,8 +33,14 @@ class Route(Protocol):
     """What the hot path calls with each message that has no serializer, one after another; if one
     raises, it calls `failed` and stops."""
 
-    def failed(self, call: Destination, error: Exception, message: MessageDict) -> None:
-        """Go on with a message after one of `calls` raised: deliver it to the rest, report."""
+    def failed(
+        self,
+        calls: tuple[Destination, ...],
+        call: Destination,
+        error: Exception,
+        message: MessageDict,
+    ) -> None:
+        """Go on with a message after one of the calls raised: deliver it to the rest, report."""
 
     def write(self, message: MessageDict, serializer: MessageSerializer | None = None) -> None:
         """Take a message, which is the route's to keep, that may have a serializer."""
@@ -169,11 +175,15 @@ class Destinations:
             if message.get(names.MESSAGE_TYPE) != names.DESTINATION_FAILURE:
                 self.report(failed, why, message)
 
-    def failed(self, call: Destination, error: Exception, message: MessageDict) -> None:
-        """Go on with a message after one of `calls` raised: deliver it to the rest, report."""
-        calls = self._own_calls
-        rest = calls[calls.index(call) + 1 :] if call in calls else ()
-        self._send_on(rest, message, [(call, error)])
+    def failed(
+        self,
+        calls: tuple[Destination, ...],
+        call: Destination,
+        error: Exception,
+        message: MessageDict,
+    ) -> None:
+        """Go on with a message after one of the calls raised: deliver it to the rest, report."""
+        self._send_on(calls[calls.index(call) + 1 :], message, [(call, error)])
 
     def report(
         self, failed: Callable[..., object], error: Exception, message: MessageDict
@@ -271,10 +281,16 @@ class WriterRoute:
         try:
             self.writer.write(message, serializer)
         except Exception as error:  # noqa: BLE001 - logging must not break the program
-            self.failed(self.write, error, message)
+            self._destinations.report(self.write, error, message)
 
-    def failed(self, call: Destination, error: Exception, message: MessageDict) -> None:
-        """Report that the logger raised."""
+    def failed(
+        self,
+        calls: tuple[Destination, ...],
+        call: Destination,
+        error: Exception,
+        message: MessageDict,
+    ) -> None:
+        """Report that the logger raised; `write` does so itself."""
         self._destinations.report(call, error, message)
 
 

@@ -12,6 +12,7 @@ from eliot_etw import _names as names
 from eliot_etw._dispatch import Destinations, Route, WriterRoute
 from eliot_etw._fields import TRACEBACK_SERIALIZER
 from eliot_etw._json import choose_default, encode_strictly
+from eliot_etw._safe import safe_str, type_name
 from eliot_etw.exceptions import ValidationError
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict, MessageSerializer, Writer
@@ -122,9 +123,9 @@ class MemoryLogger:
         """Keep a message; what is wrong with it, and where it came from, is told by `validate`."""
         failure = None
         try:
-            self._check(dict(dictionary), serializer)
+            self._check(dictionary, serializer)
         except Exception as error:  # noqa: BLE001 - validate() raises it, when the test is over
-            failure = f"{error}: {_where_logged()}"
+            failure = f"{_reason(error)}\nLogged at:\n{_where_logged()}"
         with self._lock:
             if failure is not None:
                 self._failed.append(failure)
@@ -134,7 +135,8 @@ class MemoryLogger:
                 self.tracebackMessages.append(dictionary)
 
     def _check(self, message: MessageDict, serializer: MessageSerializer | None) -> None:
-        """Serialize a message, in place, and encode it."""
+        """Serialize a copy of a message, and encode it."""
+        message = dict(message)
         if serializer is not None:
             serializer.validate(message)
         for key in message:
@@ -154,20 +156,22 @@ class MemoryLogger:
     def validate(self) -> None:
         """Check all messages: names, types and JSON.
 
-        The messages' fields are replaced by what they serialize to.
-
         Raises:
-            ValidationError: If a message is not what its type says.
-            TypeError: If a field name is not text, or a value cannot be encoded.
+            ValidationError: If a message is not what its type says, or cannot be serialized. The
+                text tells of all such messages, and where each was logged.
+            TypeError: If a field name is not text, or a value cannot be encoded; likewise.
             UnicodeDecodeError: If a field name is bytes, but not UTF-8.
         """
         with self._lock:
             for message, serializer in zip(self.messages, self.serializers, strict=True):
                 try:
                     self._check(message, serializer)
-                except (TypeError, ValidationError) as error:
-                    # The texts of write() say where each message was logged.
-                    raise type(error)("\n\n".join(self._failed) or str(error)) from error
+                except UnicodeDecodeError:
+                    raise
+                except Exception as error:
+                    text = "\n\n".join(self._failed) or _reason(error)
+                    kind = TypeError if isinstance(error, TypeError) else ValidationError
+                    raise kind(text) from error
 
     def serialize(self) -> list[MessageDict]:
         """Return copies of the messages with their fields serialized."""
@@ -196,10 +200,16 @@ class MemoryLogger:
             return flushed
 
 
+def _reason(error: Exception) -> str:
+    """Say what is wrong; what a user's own code raised is told with its class."""
+    is_ours = type(error) in (TypeError, ValidationError)
+    return safe_str(error) if is_ours else f"{type_name(type(error))}: {safe_str(error)}"
+
+
 def _where_logged() -> str:
-    """Return the stack down to the line outside this package that logged."""
+    """Return the last lines of the stack outside this package: those that logged."""
     here = os.path.dirname(__file__)
     stack = traceback.extract_stack()
     while len(stack) > 1 and os.path.dirname(stack[-1].filename) == here:
         stack.pop()
-    return "".join(traceback.format_list(stack))
+    return "".join(traceback.format_list(stack[-3:]))

@@ -45,7 +45,14 @@ class TooManyCalls(EliotError, RuntimeError):
 
 
 class ValidationError(EliotError):
-    """A field, or a whole message, is not what its type says."""
+    """A field, or a whole message, is not what its type says.
+
+    Validators may raise it with the value before the text, as Eliot's do; it reads as the text.
+    """
+
+    def __str__(self) -> str:
+        last = self.args[-1] if self.args else None
+        return last if isinstance(last, str) else super().__str__()
 
 
 class UnflushedTracebacks(EliotError):

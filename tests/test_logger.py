@@ -317,7 +317,6 @@ class TestTracebacks:
         assert logger.flush_tracebacks(LookupError) == []
         assert len(logger.messages) == 3
 
-    @pytest.mark.xfail(reason="validate() serializes the messages in place")
     def test_flush_after_validate(self):
         """Validating does not make a traceback one of another exception."""
         logger = MemoryLogger()
@@ -430,7 +429,6 @@ class TestValidate:
         lines = re.findall(r'File ".*test_logger\.py", line \d+.*\n +(.*)', str(raised.value))
         assert lines == ['PORT(port="eighty").write(logger)', 'PORT(port="http").write(logger)']
 
-    @pytest.mark.xfail(reason="the text is the repr of value and reason, and has the whole stack")
     def test_text(self):
         """The error begins with the reason; what leads to the place is a few lines."""
         logger = MemoryLogger()
@@ -439,7 +437,6 @@ class TestValidate:
             logger.validate()
         assert len(str(raised.value).splitlines()) < 12
 
-    @pytest.mark.xfail(reason="validate() serializes the messages in place")
     def test_twice(self):
         """Messages that are right are right the second time, and stay as they were."""
         logger = MemoryLogger()
@@ -448,7 +445,6 @@ class TestValidate:
         logger.validate()
         assert logger.messages[0]["text"] == "four"
 
-    @pytest.mark.xfail(reason="only TypeError and ValidationError are told with the place")
     def test_errors_of_a_serializer(self):
         """What a serializer raises is told, too, with the place where the message was logged."""
         name = MessageType("app:name", [Field("person", lambda person: person.name)], "")
@@ -457,7 +453,6 @@ class TestValidate:
         with pytest.raises(ValidationError, match=r"(?s)has no attribute 'name'.*test_logger\.py"):
             logger.validate()
 
-    @pytest.mark.xfail(reason="the error's class is called with one text, whatever it takes")
     def test_errors_with_other_arguments(self):
         """An error of the user's own that cannot be made of one text is told like any other."""
 
