@@ -1,4 +1,4 @@
-"""What several tests share: trees that are easy to compare, and programs that log to a file."""
+"""What several tests share: ways to look at what was logged, and programs that log to a file."""
 
 import json
 import subprocess
@@ -21,6 +21,19 @@ def outline(written):
     assert not written.conflicts
     mark = "!" if written.status == "failed" else ""
     return [written.action_type + mark, *map(outline, written.children)]
+
+
+def started(messages):
+    """Return the fields of the one action's start message, without those that every one has."""
+    [start] = [m for m in messages if m.get("action_status") == "started"]
+    ours = {"action_status", "action_type", "task_level", "task_uuid", "timestamp"}
+    return {name: value for name, value in start.items() if name not in ours}
+
+
+def ended(messages):
+    """Return the one action's end message."""
+    [end] = [m for m in messages if m.get("action_status") in {"succeeded", "failed"}]
+    return end
 
 
 def run(folder, program, *arguments):

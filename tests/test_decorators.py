@@ -1,52 +1,18 @@
-"""Tests of `log_call` and `preserve_context`, on functions of every kind."""
+"""Tests of `log_call` and `preserve_context`."""
 
 import asyncio
 import functools
-import gc
 import inspect
 import pickle
-from contextlib import suppress
-from contextvars import ContextVar, copy_context
+import subprocess
+import sys
 from threading import Barrier, Thread
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
-from eliot_etw import current_action, log_call, log_message, preserve_context, start_action
-from eliot_etw._arguments import shortened
+from eliot_etw import log_call, log_message, preserve_context, start_action
 from eliot_etw.exceptions import TooManyCalls
-from tests._stories import stories
-
-OUTSIDE = ContextVar("OUTSIDE", default="unset")
-
-
-def started(messages):
-    """Return the fields of the one action's start message, without those that every one has."""
-    [start] = [m for m in messages if m.get("action_status") == "started"]
-    ours = {"action_status", "action_type", "task_level", "task_uuid", "timestamp"}
-    return {name: value for name, value in start.items() if name not in ours}
-
-
-def ended(messages):
-    """Return the one action's end message."""
-    [end] = [m for m in messages if m.get("action_status") in {"succeeded", "failed"}]
-    return end
-
-
-class Value:
-    """What is looked for in memory."""
-
-
-def is_forgotten_after(call):
-    """Say whether an argument of a call, and with it the call's frame, is gone when it is over."""
-    gc.collect()
-    gc.disable()
-    try:
-        call(Value())
-        return not any(type(found) is Value for found in gc.get_objects())
-    finally:
-        gc.enable()
+from tests._stories import ended, started, stories
 
 
 @log_call
@@ -310,111 +276,6 @@ class TestMethods:
         assert ended(messages)["result"] == 0
 
 
-class TestWhatIsLogged:
-    """Arguments and results are left out, hidden or cut as asked for."""
-
-    def test_include(self, messages):
-        """Only those that are listed."""
-        log_call(include_args=["x"])(lambda x, y: None)(1, 2)
-        assert started(messages) == {"x": 1}
-
-    def test_exclude(self, messages):
-        """All but those that are listed."""
-        log_call(exclude_args=["x"])(lambda x, y: None)(1, 2)
-        assert started(messages) == {"y": 2}
-
-    def test_no_result(self, messages):
-        """The result can be left out."""
-        log_call(include_result=False)(lambda: 1)()
-        assert "result" not in ended(messages)
-
-    def test_redact(self, messages):
-        """A hidden value is nowhere in the log, but it is said that there was one."""
-
-        @log_call(redact=["password", "result"], max_length=3)
-        def login(user, password="hunter2"):
-            return password + user
-
-        assert login("me") == "hunter2me"
-        login("me", "hunter2")
-        assert "hunter" not in repr(messages)
-        assert (messages[0]["password"], messages[1]["result"]) == ("[redacted]", "[redacted]")
-
-    @pytest.mark.parametrize("option", ["include_args", "exclude_args", "redact"])
-    @pytest.mark.parametrize("given", [["y", "nobody"], "password"])
-    def test_name_that_is_not_there(self, option, given):
-        """A typing error in a name is loud at once: it might be a secret's."""
-        with pytest.raises(ValueError, match=rf"{option} must name arguments .*\bx, y\b"):
-
-            @log_call(**{option: given})
-            def f(x, y):
-                pass
-
-    def test_longest(self, messages):
-        """Arguments and results are cut alike, each by itself."""
-        log_call(max_length=3)(lambda x, y: x + x)("abcd", "abc")
-        assert started(messages) == {"x": "abc… (4 characters)", "y": "abc"}
-        assert ended(messages)["result"] == "abc… (8 characters)"
-
-    @pytest.mark.parametrize("length", [0, -1, True, 1.5, "9"])
-    def test_length_that_is_none(self, length):
-        """A length is a whole number above 0."""
-        with pytest.raises(ValueError, match="max_length must be a whole number above 0, got"):
-            log_call(at_the_top, max_length=length)
-
-
-class Hostile:
-    """What has no text."""
-
-    def __repr__(self):
-        raise RuntimeError
-
-
-class Terse(str):
-    """Text that is longer than it says."""
-
-    __slots__ = ()
-
-    def __repr__(self):
-        return "..."
-
-    def __len__(self):
-        return 0
-
-
-class TestShortened:
-    """Long values are cut, visibly."""
-
-    @given(st.text(), st.integers(1, 20))
-    def test_text(self, text, length):
-        """Text up to that length stays; of longer text, so much is left and the length told."""
-        cut = shortened(text, length)
-        if len(text) <= length:
-            assert text is cut
-        else:
-            assert cut == f"{text[:length]}… ({len(text)} characters)"
-
-    @pytest.mark.parametrize(
-        ("value", "expected"),
-        [
-            (b"abcd", "abc… (4 bytes)"),
-            (b"\xff" * 4, "\\xff\\xff\\xff… (4 bytes)"),
-            (bytearray(b"abcd"), "abc… (4 bytes)"),
-            ([1000], "[10… (6 characters)"),
-            (Terse("abcd"), "abc… (4 characters)"),
-            (12345, "123… (5 characters)"),
-        ],
-    )
-    def test_other_values(self, value, expected):
-        """Bytes are counted as such; of anything else it is the repr that counts."""
-        assert expected == shortened(value, 3)
-
-    @pytest.mark.parametrize("value", [None, 1, b"abc", [], Hostile()])
-    def test_short_values(self, value):
-        """What is short enough stays the object it is; so does what cannot be printed."""
-        assert shortened(value, 80) is value
-
-
 class TestCoroutines:
     """The action of a coroutine function spans the awaiting of it."""
 
@@ -469,322 +330,6 @@ class TestCoroutines:
 
         asyncio.run(main())
         assert ended(messages)["exception"] == "asyncio.exceptions.CancelledError"
-
-
-@log_call(action_type="app:numbers")
-def numbers(limit):
-    """Yield numbers, and log between them."""
-    received = []
-    for number in range(limit):
-        log_message(f"inside {number}")
-        with start_action(action_type=f"app:step {number}"):
-            received.append((yield number))
-            log_message("received")
-    return received
-
-
-class TestGenerators:
-    """The action of a generator function spans the whole run, and leaves the caller alone."""
-
-    def test_spans_the_run(self, messages):
-        """Between the steps the caller logs to its own action, and open actions come back."""
-        assert inspect.isgeneratorfunction(numbers)
-        with start_action(action_type="app:caller") as caller:
-            for number in numbers(2):
-                assert current_action() is caller
-                log_message(f"outside {number}")
-        assert stories(messages) == [
-            [
-                "app:caller",
-                [
-                    "app:numbers",
-                    "inside 0",
-                    ["app:step 0", "received"],
-                    "inside 1",
-                    ["app:step 1", "received"],
-                ],
-                "outside 0",
-                "outside 1",
-            ]
-        ]
-
-    def test_protocol(self, messages):
-        """Values are sent in, and the return value comes out and is logged."""
-
-        def delegate():
-            return (yield from numbers(2))
-
-        generator = delegate()
-        sent = [next(generator), generator.send("a")]
-        with pytest.raises(StopIteration) as stopped:
-            generator.send("b")
-        assert sent == [0, 1]
-        assert stopped.value.value == ["a", "b"] == messages[-1]["result"]
-
-    def test_throw(self, messages):
-        """The generator gets what is thrown, may go on, and gets the next."""
-
-        @log_call
-        def stubborn():
-            while True:
-                try:
-                    yield
-                except KeyError as error:
-                    log_message("caught")
-                    yield error
-
-        error = KeyError()
-        generator = stubborn()
-        next(generator)
-        assert generator.throw(error) is error
-        next(generator)
-        with pytest.raises(ValueError, match="x"):
-            generator.throw(ValueError("x"))
-        assert [m["task_level"] for m in messages] == [[1], [2], [3]]
-        assert ended(messages)["exception"] == "builtins.ValueError"
-
-    def test_never_started(self, messages):
-        """A generator that is never started logs nothing."""
-        numbers(3).close()
-        assert messages == []
-
-    def test_close(self, messages):
-        """A generator that is closed has succeeded; what it logs then is in its action."""
-
-        @log_call(action_type="app:closed")
-        def generator():
-            try:
-                yield
-            finally:
-                log_message("cleaned up")
-
-        running = generator()
-        next(running)
-        running.close()
-        assert stories(messages) == [["app:closed", "cleaned up"]]
-        assert "result" not in ended(messages)
-
-    def test_forgotten(self, messages):
-        """One that nobody has any more is closed by Python, at once and in its action."""
-        for _ in numbers(3):
-            break
-        assert stories(messages) == [["app:numbers", "inside 0", ["app:step 0!"]]]
-
-    def test_refuses_to_close(self):
-        """It is an error to yield instead of closing, as for any generator."""
-
-        @log_call
-        def stubborn():
-            try:
-                yield
-            except GeneratorExit:
-                yield
-
-        running = stubborn()
-        next(running)
-        with pytest.raises(RuntimeError, match="ignored GeneratorExit"):
-            running.close()
-
-    def test_error_keeps_nothing_alive(self):
-        """What a generator raised goes away without the garbage collector, as does its frame."""
-
-        @log_call
-        def generator():
-            yield
-
-        def fail(_):
-            running = generator()
-            next(running)
-            with suppress(ValueError):
-                running.throw(ValueError)
-
-        assert is_forgotten_after(fail)
-
-    def test_other_context_variables(self):
-        """Any other context variable is shared with the caller, as by any generator."""
-
-        @log_call
-        def generator():
-            yield OUTSIDE.get()
-            OUTSIDE.set("from inside")
-            yield None
-
-        running = generator()
-        token = OUTSIDE.set("from outside")
-        assert [next(running), next(running), OUTSIDE.get()] == [
-            "from outside",
-            None,
-            "from inside",
-        ]
-        OUTSIDE.reset(token)
-
-    def test_several_at_a_time(self, messages):
-        """Generators that take turns do not get into each other's action."""
-        list(zip(numbers(1), numbers(1), strict=True))
-        story = ["app:numbers", "inside 0", ["app:step 0", "received"]]
-        assert stories(messages) == [story, story]
-
-    def test_call_that_does_not_fit(self, messages):
-        """The TypeError comes with the first step, and nothing is logged."""
-        with pytest.raises(
-            TypeError, match=r"^numbers\(\) missing 1 required positional argument"
-        ):
-            next(numbers())
-        assert messages == []
-
-
-@log_call(action_type="app:ticks")
-async def ticks(limit):
-    """Yield numbers, and log between them."""
-    try:
-        for number in range(limit):
-            with start_action(action_type=f"app:tick {number}"):
-                await asyncio.sleep(0)
-                got = yield number
-                log_message(f"got {got}")
-    finally:
-        await asyncio.sleep(0)
-        log_message("cleaned up")
-
-
-class TestAsyncGenerators:
-    """The same for asynchronous generator functions."""
-
-    def test_spans_the_run(self, messages):
-        """Between the steps the caller logs to its own action, and open actions come back."""
-
-        async def main():
-            with start_action(action_type="app:caller") as caller:
-                async for number in ticks(2):
-                    assert current_action() is caller
-                    log_message(f"outside {number}")
-
-        assert inspect.isasyncgenfunction(ticks)
-        asyncio.run(main())
-        steps = [["app:tick 0", "got None"], ["app:tick 1", "got None"]]
-        assert stories(messages) == [
-            ["app:caller", ["app:ticks", *steps, "cleaned up"], "outside 0", "outside 1"]
-        ]
-
-    def test_asend(self, messages):
-        """Values are sent in."""
-
-        async def main():
-            generator = ticks(1)
-            await generator.asend(None)
-            with pytest.raises(StopAsyncIteration):
-                await generator.asend("it")
-
-        asyncio.run(main())
-        assert stories(messages) == [["app:ticks", ["app:tick 0", "got it"], "cleaned up"]]
-
-    def test_athrow(self, messages):
-        """The generator gets what is thrown; what comes out of it makes the action fail."""
-
-        async def main():
-            generator = ticks(1)
-            await anext(generator)
-            with pytest.raises(KeyError):
-                await generator.athrow(KeyError())
-
-        asyncio.run(main())
-        assert stories(messages) == [["app:ticks!", ["app:tick 0!"], "cleaned up"]]
-
-    def test_aclose(self, messages):
-        """A generator that is closed has succeeded; what it logs then is in its action."""
-
-        async def main():
-            generator = ticks(2)
-            await anext(generator)
-            await generator.aclose()
-
-        asyncio.run(main())
-        assert stories(messages) == [["app:ticks", ["app:tick 0!"], "cleaned up"]]
-
-    @pytest.mark.parametrize("keep", [True, False])
-    def test_closed_by_the_loop(self, keep, messages):
-        """One that is forgotten, or left when the loop ends, cleans up within its action."""
-        kept = []
-
-        @log_call(action_type="app:closed")
-        async def generator():
-            try:
-                yield
-            finally:
-                await asyncio.sleep(0)
-                log_message("cleaned up")
-
-        async def main():
-            running = generator()
-            await anext(running)
-            if keep:
-                kept.append(running)
-            del running
-            for _ in range(5):  # as many rounds as it takes the loop to close it
-                await asyncio.sleep(0)
-
-        asyncio.run(main())
-        assert stories(messages) == [["app:closed", "cleaned up"]]
-
-    def test_never_started(self, messages):
-        """A generator that is never started logs nothing."""
-        asyncio.run(ticks(3).aclose())
-        assert messages == []
-
-    def test_error_keeps_nothing_alive(self):
-        """What a generator raised goes away without the garbage collector, as does its frame."""
-
-        @log_call
-        async def generator():
-            yield
-
-        def fail(_):
-            running = generator()
-            for step in (anext(running), running.athrow(ValueError)):
-                with suppress(StopIteration, ValueError):
-                    step.send(None)
-
-        assert is_forgotten_after(fail)
-
-    def test_destroyed_while_it_waits(self, messages):
-        """What is destroyed elsewhere leaves the current action there as it was."""
-
-        class Wait:
-            def __await__(self):
-                yield
-
-        @log_call(action_type="app:waiting")
-        async def generator():
-            await Wait()
-            yield
-
-        async def consume():
-            async for _ in generator():
-                pass
-
-        consumer = consume()
-        copy_context().run(consumer.send, None)
-        with start_action(action_type="app:caller") as caller:
-            consumer.close()
-            del consumer
-            assert current_action() is caller
-        assert stories(messages) == [["app:waiting"], ["app:caller"]]
-
-    def test_steps_in_several_tasks(self, messages):
-        """Each step may be another task's."""
-
-        async def main():
-            generator = ticks(2)
-            steps = [await asyncio.create_task(anext_of(generator)) for _ in range(2)]
-            await generator.aclose()
-            return steps
-
-        async def anext_of(generator):
-            return await anext(generator)
-
-        assert asyncio.run(main()) == [0, 1]
-        steps = [["app:tick 0", "got None"], ["app:tick 1!"]]
-        assert stories(messages) == [["app:ticks", *steps, "cleaned up"]]
 
 
 class TestPreserveContext:
@@ -869,12 +414,63 @@ class TestPreserveContext:
         assert list(preserved()) == [None]
         assert stories(messages) == [["app:outer", ["eliot:remote_task", "app:message"]]]
 
-    @pytest.mark.parametrize(
-        "f", [functools.partial(pow, 7, exp=2), "7".__len__, Terse("7").isdigit]
-    )
+    @pytest.mark.parametrize("f", [functools.partial(pow, 7, exp=2), "7".__len__, [7].copy])
     def test_callables_of_all_kinds(self, f):
         """Partials and bound methods are functions; the signature stays."""
         with start_action(action_type="app:outer"):
             preserved = preserve_context(f)
         assert inspect.signature(f) == inspect.signature(preserved)
         assert f() == preserved()
+
+
+TYPED = """
+from collections.abc import Coroutine
+from typing import Any
+
+from typing_extensions import assert_type
+
+from eliot_etw import log_call, preserve_context
+from eliot_etw.executors import ProcessPoolExecutor, ThreadPoolExecutor
+
+@log_call
+def plain(x: int, *, y: str = "") -> bytes:
+    return b""
+
+@log_call(action_type="app:work", redact=["x"])
+async def coroutine(x: int) -> str:
+    return ""
+
+class C:
+    @log_call
+    def method(self, x: int) -> int:
+        return x
+
+    @log_call
+    @classmethod
+    def of_class(cls, x: int) -> int:
+        return x
+
+assert_type(plain(1, y="2"), bytes)
+awaitable = assert_type(coroutine(1), Coroutine[Any, Any, str])
+assert_type(C().method(1), int)
+assert_type(C.of_class(1), int)
+assert_type(preserve_context(plain)(1), bytes)
+assert_type(ThreadPoolExecutor().submit(plain, 1).result(), bytes)
+
+plain("1")  # type: ignore[arg-type]
+awaitable = coroutine(y=1)  # type: ignore[call-arg]
+C().method("1")  # type: ignore[arg-type]
+preserve_context(plain)("1")  # type: ignore[arg-type]
+ProcessPoolExecutor().submit(plain, "1")  # type: ignore[arg-type]
+log_call("app:work")  # type: ignore[call-overload]
+"""
+
+
+def test_types(tmp_path):
+    """A type checker sees the signatures of the functions that are wrapped."""
+    pytest.importorskip("mypy")
+    program = tmp_path / "program.py"
+    program.write_text(TYPED)
+    command = [sys.executable, "-m", "mypy", "--strict", "--cache-dir", tmp_path / "cache"]
+    run = subprocess.run([*command, program], capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, ""), run.stdout
