@@ -7,8 +7,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eliot_etw.etw._activity import activity_id
     from eliot_etw.etw._decode import DecodedEvent, decode_event
+    from eliot_etw.etw._encode import EventEncoder, payload_limit_bytes, provider_traits
     from eliot_etw.etw._etl import EtlWriter, read_etl
+    from eliot_etw.etw._guid import provider_guid
     from eliot_etw.etw._schema import Field, Schema
     from eliot_etw.etw._types import InType, OutType
     from eliot_etw.etw._values import FileTime, SystemTime
@@ -16,26 +19,36 @@ if TYPE_CHECKING:
 __all__ = [
     "DecodedEvent",
     "EtlWriter",
+    "EventEncoder",
     "Field",
     "FileTime",
     "InType",
     "OutType",
     "Schema",
     "SystemTime",
+    "activity_id",
     "decode_event",
+    "payload_limit_bytes",
+    "provider_guid",
+    "provider_traits",
     "read_etl",
 ]
 
 _MODULES = {
     "DecodedEvent": "_decode",
     "EtlWriter": "_etl",
+    "EventEncoder": "_encode",
     "Field": "_schema",
     "FileTime": "_values",
     "InType": "_types",
     "OutType": "_types",
     "Schema": "_schema",
     "SystemTime": "_values",
+    "activity_id": "_activity",
     "decode_event": "_decode",
+    "payload_limit_bytes": "_encode",
+    "provider_guid": "_guid",
+    "provider_traits": "_encode",
     "read_etl": "_etl",
 }
 
