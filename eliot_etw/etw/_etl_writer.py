@@ -270,12 +270,13 @@ class EtlWriter:
             1, 8, 0, _CPU_MHZ, 0, 0, 0, self._boot, TICKS_PER_SECOND, self._start,
             CLOCK_PERFORMANCE_COUNTER, 0,
         )  # fmt: skip
-        used = BUFFER_HEADER_BYTES + size
+        padding = bytes(-size & 7)  # which etl-parser wants to find
+        used = BUFFER_HEADER_BYTES + size + len(padding)
         header = BUFFER_HEADER.pack(
             self._buffer_size, used, used, 0, 0, 0, 0, 0, _FLUSHED_STATE, used,
             FLUSH_MARKER | HAS_PROCESSOR_INDEX, HEADER_BUFFER,
         )  # fmt: skip
-        return header + record + self._names
+        return header + record + self._names + padding
 
 
 class _Written:
