@@ -57,16 +57,16 @@ def activity_id(task_uuid: str, level: Sequence[int], process_id: int) -> bytes:
     Returns:
         The 16 bytes as they stand in an event; ``uuid.UUID(bytes_le=...)`` makes a GUID of them.
     """
-    path = _path(task_uuid, tuple(level))
-    return path + _LAST_WORD((sum(_WORDS(path)) + _CHECK) % (1 << 32) ^ process_id % (1 << 32))
+    return _made(task_uuid, tuple(level), process_id)
 
 
 # A start, its end and what is logged between ask for the same.
 @lru_cache(maxsize=1024)
-def _path(task_uuid: str, level: tuple[int, ...]) -> bytes:
+def _made(task_uuid: str, level: tuple[int, ...], process_id: int) -> bytes:
     task = task_uuid.encode("utf-8", "surrogatepass")
     root = int.from_bytes(blake2b(task, digest_size=4).digest(), "little")
-    return _pack([1, root, *level]) or _hashed(task, level)
+    path = _pack([1, root, *level]) or _hashed(task, level)
+    return path + _LAST_WORD((sum(_WORDS(path)) + _CHECK) % (1 << 32) ^ process_id % (1 << 32))
 
 
 def _hashed(task: bytes, level: tuple[int, ...]) -> bytes:

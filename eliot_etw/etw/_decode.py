@@ -14,7 +14,7 @@ from typing import Any, Final, NamedTuple, final
 
 from eliot_etw.etw._schema import Field, Schema, parse_metadata
 from eliot_etw.etw._types import InType
-from eliot_etw.etw._values import scalar, sid_to_text, text_codec
+from eliot_etw.etw._values import char_array_codec, scalar, sid_to_text, text_codec
 from eliot_etw.exceptions import InvalidEvent
 
 _Reader = Callable[[bytes, int], tuple[Any, int]]
@@ -28,8 +28,9 @@ class DecodedEvent(NamedTuple):
     """An event: what its fields are, and what stands in them.
 
     A value is text, a number, a boolean, bytes, or one of `uuid.UUID`, `FileTime`, `SystemTime`,
-    `ipaddress.IPv4Address` and `ipaddress.IPv6Address`; a SID is text. An array is a list, and a
-    struct a tuple with the values of its members, in their order: names may occur twice.
+    `ipaddress.IPv4Address` and `ipaddress.IPv6Address`; a SID is text. An array is a list, but
+    text if it is of characters. A struct is a tuple with the values of its members, in their
+    order: names may occur twice.
     """
 
     schema: Schema
@@ -152,6 +153,9 @@ def _reader(field: Field, pointer_size_bytes: int) -> _Reader:
     """Return what reads the values of a field."""
     if field.custom is not None:
         return _counted_reader(bytes)
+    chars = char_array_codec(field.in_type, field.out_type)
+    if chars is not None and (field.is_array or field.fixed_count):
+        return _chars_reader(chars[0].decode, chars[1], field.fixed_count)
     if field.in_type == InType.STRUCT:
         read = _struct_reader([_reader(member, pointer_size_bytes) for member in field.members])
     else:
@@ -204,6 +208,19 @@ def _counted_reader(decode: Callable[[bytes], Any]) -> _Reader:
         if end > len(payload):
             raise _too_short(payload)
         return decode(payload[at + 2 : end]), end
+
+    return read
+
+
+def _chars_reader(decode: Callable[[bytes], str], size: int, fixed_count: int) -> _Reader:
+    def read(payload: bytes, at: int) -> tuple[str, int]:
+        count = fixed_count
+        if not count:
+            count, at = _U16(payload, at)[0], at + 2
+        end = at + count * size
+        if end > len(payload):
+            raise _too_short(payload)
+        return decode(payload[at:end]), end
 
     return read
 

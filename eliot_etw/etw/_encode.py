@@ -11,7 +11,13 @@ from uuid import UUID
 from eliot_etw.etw._guid import checked_name
 from eliot_etw.etw._schema import Field, Schema, encode_metadata
 from eliot_etw.etw._types import InType
-from eliot_etw.etw._values import encode_utf8, scalar, sid_from_text, text_codec
+from eliot_etw.etw._values import (
+    char_array_codec,
+    encode_utf8,
+    scalar,
+    sid_from_text,
+    text_codec,
+)
 from eliot_etw.exceptions import InvalidEvent
 
 _Writer = Callable[[Any], bytes]
@@ -39,7 +45,7 @@ class EventEncoder:
         metadata: The blob that describes them: extended data item 11, or data descriptor type 1.
     """
 
-    __slots__ = ("_writers", "metadata", "schema")
+    __slots__ = ("_encode", "_writers", "metadata", "schema")
 
     def __init__(self, schema: Schema, pointer_size_bytes: int = 8) -> None:
         """Prepare for events of a schema.
@@ -54,6 +60,7 @@ class EventEncoder:
         self.schema = schema
         self.metadata = encode_metadata(schema)
         self._writers = [_writer(field, pointer_size_bytes) for field in schema.fields]
+        self._encode = _compiled(schema.fields, self._writers, pointer_size_bytes)
 
     def payload(self, values: Sequence[Any]) -> bytes:
         """Encode the values of one event.
@@ -67,9 +74,7 @@ class EventEncoder:
                 bytes, a NUL in text that ends at a NUL, a number out of range.
         """
         try:
-            return b"".join(
-                [write(value) for write, value in zip(self._writers, values, strict=True)]
-            )
+            return self._encode(values)
         except _UNFIT as error:
             raise self._explained(values, error) from error
 
@@ -126,10 +131,78 @@ def provider_traits(name: str, group: UUID | None = None) -> bytes:
     return _U16(size) + traits
 
 
+def _compiled(
+    fields: Sequence[Field], writers: Sequence[_Writer], pointer_size_bytes: int
+) -> Callable[[Sequence[Any]], bytes]:
+    """Make the function that writes all fields, numbers that follow one another in one go.
+
+    For two texts and a number it would be::
+
+        def encode(values):
+            v0, v1, v2, = values
+            b0 = v0.encode('utf-8', 'surrogatepass')
+            b1 = v1.encode('utf-8', 'surrogatepass')
+            return b"".join((p0(len(b0)), b0, p1(len(b1)), b1, p2(v2)))
+
+    Calling a writer for each field takes four times as long (3 texts and 4 numbers).
+    """
+    names: dict[str, Any] = {}
+    texts: list[str] = []
+    parts: list[str] = []
+    run: list[tuple[str, str]] = []
+
+    def end_run() -> None:
+        if run:
+            formats, arguments = zip(*run, strict=True)
+            names[f"p{len(parts)}"] = Struct("<" + "".join(formats)).pack
+            parts.append(f"p{len(parts)}({', '.join(arguments)})")
+            run.clear()
+
+    for index, (field, write) in enumerate(zip(fields, writers, strict=True)):
+        packing = None if _is_many(field) else _little_endian(field, pointer_size_bytes)
+        if packing is not None:
+            letter, convert = packing
+            names[f"c{index}"] = convert
+            run.append((letter, f"v{index}" if convert is None else f"c{index}(v{index})"))
+        elif write is _write_utf8:
+            texts.append(f"    b{index} = v{index}.encode('utf-8', 'surrogatepass')\n")
+            run.append(("H", f"len(b{index})"))
+            end_run()
+            parts.append(f"b{index}")
+        else:
+            end_run()
+            names[f"w{index}"] = write
+            parts.append(f"w{index}(v{index})")
+    end_run()
+    taken = "".join(f"v{index}, " for index in range(len(fields))) or "()"
+    given = "".join(f"{part}, " for part in parts)
+    source = f"def encode(values):\n    {taken} = values\n{''.join(texts)}"
+    exec(f'{source}    return b"".join(({given}))', names)  # noqa: S102 - made of our words only
+    encode: Callable[[Sequence[Any]], bytes] = names["encode"]
+    return encode
+
+
+def _is_many(field: Field) -> bool:
+    return field.is_array or field.fixed_count > 0 or field.custom is not None
+
+
+def _little_endian(
+    field: Field, pointer_size_bytes: int
+) -> tuple[str, Callable[[Any], Any] | None] | None:
+    """Return the letters of a number that may be packed with others, and what makes it one."""
+    packing = scalar(field.in_type, field.out_type, pointer_size_bytes)
+    if packing is None or packing.format[0] != "<":
+        return None
+    return packing.format[1:], packing.codec and packing.codec.encode
+
+
 def _writer(field: Field, pointer_size_bytes: int) -> _Writer:
     """Return what writes the values of a field."""
     if field.custom is not None:
         return _counted_writer(bytes)
+    chars = char_array_codec(field.in_type, field.out_type)
+    if chars is not None and _is_many(field):
+        return _chars_writer(chars[0].encode, chars[1], field.fixed_count)
     if field.in_type == InType.STRUCT:
         write = _struct_writer([_writer(member, pointer_size_bytes) for member in field.members])
     else:
@@ -154,7 +227,6 @@ def _value_writer(field: Field, pointer_size_bytes: int) -> _Writer:
         return _z_writer(encode, b"\0\0")
     if in_type == InType.ANSI_Z:
         return _z_writer(encode, b"\0")
-    # Most text is of this kind: not by way of another function it takes a third less time.
     return _write_utf8 if encode is encode_utf8 else _counted_writer(encode)
 
 
@@ -176,6 +248,24 @@ def _counted_writer(encode: Callable[[Any], bytes]) -> _Writer:
         return _U16(len(data)) + data
 
     return write
+
+
+def _chars_writer(encode: Callable[[str], bytes], size: int, fixed_count: int) -> _Writer:
+    def write(text: str) -> bytes:
+        data = encode(text)
+        count = len(data) // size
+        if not fixed_count:
+            return _U16(count) + data
+        _check_count(count, fixed_count)
+        return data
+
+    return write
+
+
+def _check_count(count: int, fixed_count: int) -> None:
+    if count != fixed_count:
+        msg = f"it must have {fixed_count} elements"
+        raise ValueError(msg)
 
 
 def _z_writer(encode: Callable[[str], bytes], end: bytes) -> _Writer:
@@ -204,9 +294,7 @@ def _array_writer(write_element: _Writer) -> _Writer:
 
 def _fixed_array_writer(write_element: _Writer, count: int) -> _Writer:
     def write(elements: Sequence[Any]) -> bytes:
-        if len(elements) != count:
-            msg = f"it must have {count} elements"
-            raise ValueError(msg)
+        _check_count(len(elements), count)
         return b"".join(map(write_element, elements))
 
     return write

@@ -97,6 +97,9 @@ def encode_metadata(schema: Schema) -> bytes:
             "Put several values into one field as JSON."
         )
         raise InvalidEvent(msg)
+    if max(map(_depth, schema.fields), default=0) > MAX_DEPTH:
+        msg = f"structs must lie at most {MAX_DEPTH} deep, got {schema!r:.200}. Flatten them."
+        raise InvalidEvent(msg)
     blob = b"".join(
         [_event_tags(schema.tags), _name(schema.name), *map(_encode_field, fields)],
     )
@@ -113,6 +116,10 @@ def encode_metadata(schema: Schema) -> bytes:
 def _counts_twice(field: Field) -> bool:
     # A decoder shows the length of these as a field of its own.
     return field.is_array or field.fixed_count > 0 or field.in_type == InType.BINARY
+
+
+def _depth(field: Field) -> int:
+    return 1 + max(map(_depth, field.members)) if field.members else 0
 
 
 def _name(name: str) -> bytes:

@@ -183,6 +183,15 @@ def text_codec(in_type: int, out_type: int) -> Codec:
     return _IPV6 if out_type == OutType.IPV6 else _BYTES
 
 
+def char_array_codec(in_type: int, out_type: int) -> tuple[Codec, int] | None:
+    """Return how an array of characters is text, and their size in bytes; None for others."""
+    if out_type != OutType.STRING:
+        return None
+    if in_type == InType.UINT16:
+        return _UTF16, 2
+    return (_ANSI, 1) if in_type in {InType.INT8, InType.UINT8} else None
+
+
 def _to_ticks(time: datetime | int) -> int:
     return FileTime.from_datetime(time) if isinstance(time, datetime) else time
 
