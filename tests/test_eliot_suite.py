@@ -86,6 +86,7 @@ def test_module(module, environment, tmp_path):
         timeout=600,
         check=False,
     )
-    outcome = json.loads(result.stdout or "{}")
+    assert result.returncode == 0, result.stderr.decode()
+    outcome = json.loads(result.stdout)
     assert sorted(MODULES[module]) == sorted(outcome["failed"]), result.stderr.decode()
     assert outcome["run"] > len(outcome["skipped"]) + len(outcome["failed"])
