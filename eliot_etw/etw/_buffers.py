@@ -43,7 +43,7 @@ SYSTEM_HEADER = Struct("<HBBHHIIqQ")
 # start buffers, pointer size, events lost, MHz, two pointers, time zone, boot, frequency, start,
 # clock, buffers lost.
 LOG_HEADER_64 = Struct("<I4sIIqIIIIIIIIQQi168x4xqqqII")
-_LOG_HEADER_32 = Struct("<I4sIIqIIIIIIIIIIi168xqqqII")
+_LOG_HEADER_32 = Struct("<I4sIIqIIIIIIIIIIi168x4xqqqII")
 
 # As many as the longest look-ahead below; the markers of the last records can be read without
 # asking each time whether they are whole.
