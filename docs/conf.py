@@ -81,16 +81,7 @@ def skip_other_spellings(
     return True if getattr(member, "__name__", name) != name else None
 
 
-def shorten_module(
-    _app: Sphinx, _what: str, name: str, _obj: object, _options: object, lines: list[str]
-) -> None:
-    """Leave out the picture of the tree of exceptions: each says itself what its base is."""
-    if name == "eliot_etw.exceptions":
-        del lines[1:]
-
-
 def setup(app: Sphinx) -> None:
     """Tell Sphinx about the above; Sphinx calls this."""
     app.add_lexer("console", TerminalLexer)
     app.connect("autodoc-skip-member", skip_other_spellings)
-    app.connect("autodoc-process-docstring", shorten_module)

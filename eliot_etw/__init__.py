@@ -22,6 +22,7 @@ from eliot_etw._message import Message
 from eliot_etw._output import (
     add_destinations,
     add_global_fields,
+    logging_stats,
     remove_destination,
     to_file,
 )
@@ -53,6 +54,7 @@ __all__ = [
     "fields",
     "log_call",
     "log_message",
+    "logging_stats",
     "preserve_context",
     "register_exception_extractor",
     "removeDestination",

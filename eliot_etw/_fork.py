@@ -71,7 +71,7 @@ class _SharedPlaces:
         return next(self._own)
 
     def _wait_for_hand_over(self) -> None:
-        """Wait for the thread that is between the two lines of `_share`, unless that was interrupted."""
+        """Wait for a thread that is between the two lines of `_share`, if it still is."""
         for _ in range(1000):
             if self._is_ready:
                 return

@@ -1,4 +1,4 @@
-"""The program's destinations: `add_destinations`, `remove_destination`, `add_global_fields`."""
+"""The program's destinations: what is added, removed, put into all messages, and counted."""
 
 import os
 from typing import IO, Any
@@ -11,6 +11,7 @@ from eliot_etw.typing import JsonDefault
 add_destinations = DESTINATIONS.add
 remove_destination = DESTINATIONS.remove
 add_global_fields = DESTINATIONS.add_global_fields
+logging_stats = DESTINATIONS.stats
 
 
 def to_file(

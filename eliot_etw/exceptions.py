@@ -1,4 +1,6 @@
-"""Every exception that the library raises, as a tree.
+"""Every exception that the library raises.
+
+They form a tree::
 
     EliotError
     ├── InvalidTaskID (ValueError)
