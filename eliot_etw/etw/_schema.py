@@ -22,6 +22,8 @@ _TYPE, _FIXED, _VARIABLE, _CUSTOM, _CHAIN = 0x1F, 0x20, 0x40, 0x60, 0x80
 
 MAX_FIELDS = 128
 """More fields than this most tools cannot decode. An array counts twice."""
+MAX_DECODED_FIELDS = 1024
+"""More than this are not even read: a hostile event could have 30,000, which take a second."""
 MAX_MEMBERS = 127
 """The members of a struct are counted in 7 bits."""
 MAX_METADATA_BYTES = 32_768
@@ -216,7 +218,7 @@ def parse_metadata(metadata: bytes) -> Schema:
 class _MetadataParser:
     """A place within a metadata blob."""
 
-    __slots__ = ("_at", "_data")
+    __slots__ = ("_at", "_count_left", "_data")
 
     def __init__(self, metadata: bytes) -> None:
         size = int.from_bytes(metadata[:2], "little")
@@ -225,6 +227,7 @@ class _MetadataParser:
             raise InvalidEvent(msg)
         self._data = metadata[:size]
         self._at = 2
+        self._count_left = MAX_DECODED_FIELDS
 
     def schema(self) -> Schema:
         tags, name, fields = self._tags(), self._name(), []
@@ -261,6 +264,10 @@ class _MetadataParser:
         return decode_utf8(self._bytes(size + 1)[:-1])
 
     def _field(self, depth: int) -> Field:
+        self._count_left -= 1
+        if self._count_left < 0:
+            msg = f"an event must have at most {MAX_DECODED_FIELDS} fields, got more."
+            raise InvalidEvent(msg)
         name, byte, out_byte = self._name(), self._u8(), 0
         in_type, form = byte & _TYPE, byte & _CUSTOM
         if byte & _CHAIN:
@@ -269,7 +276,7 @@ class _MetadataParser:
         if in_type not in _IN_TYPES or (form == _CUSTOM and in_type == InType.STRUCT):
             msg = f"the type of a field must be a known one, got {byte:#04x} for {name!r}."
             raise InvalidEvent(msg)
-        count = self._count(name) if form == _FIXED else 0
+        count = self._fixed_count(name) if form == _FIXED else 0
         custom = self._bytes(self._u16()) if form == _CUSTOM else None
         members: tuple[Field, ...] = ()
         if in_type == InType.STRUCT:
@@ -277,7 +284,7 @@ class _MetadataParser:
         is_array = form == _VARIABLE
         return Field(name, in_type, out_type, tags, is_array, count, members, custom)
 
-    def _count(self, name: str) -> int:
+    def _fixed_count(self, name: str) -> int:
         # A value that takes no bytes could be repeated without end.
         count = self._u16()
         if not count:
