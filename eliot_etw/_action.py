@@ -97,7 +97,7 @@ class Action:
         self.action_type = action_type
         self._level: Iterable[int] = task_level
         # Taking the next is one call into C: levels are unique however many threads log.
-        self._places = count(1)
+        self._places: Iterator[int] = count(1)
         self._route: Route = DESTINATIONS if logger is None else route_to(logger)
         self._serializers = serializers
         self._success_fields: MessageDict | None = None

@@ -114,7 +114,7 @@ def _share(action: Action) -> None:
         shared = _SharedPlaces(own)
         # Other threads may be logging to the action. For them, to look up the count and to take
         # from it is one step: after this line none of them takes from the old one.
-        action._places = shared  # type: ignore[assignment] # it is only ever used by next()
+        action._places = shared
         shared.hand_over()
 
 
