@@ -29,7 +29,7 @@ from eliot_etw._context import CURRENT
 _MOST_SHARED = 64
 
 
-class _SharedPlaces:
+class _SharedPlaces(Iterator[int]):
     """Gives out the places in an action, to all processes that were forked within it.
 
     The place that was given out last is the position in an empty file. The system moves it on and
