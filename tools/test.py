@@ -36,7 +36,7 @@ EVERYTHING = "all,test,docs,bench"
 # What the suite itself is made of; every other package is an extra that a test may miss.
 BARE_MINIMUM = ("pytest >= 8.2", "hypothesis >= 6.100")
 # A test that misses a package skips with one of these words: pytest.importorskip's, and ours.
-_MISSING_PACKAGE = re.compile(r"could not import|needs the package|not installed")
+_MISSING_PACKAGE = re.compile(r"could not import|needs the package|not installed|extra")
 
 
 @dataclass
