@@ -1,0 +1,330 @@
+"""Tests of writing traces: what is in the file, when, and after what failures."""
+
+import errno
+import io
+import os
+import subprocess
+import sys
+import threading
+from itertools import pairwise
+from struct import unpack_from
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eliot_etw.etw import _etl_writer
+from eliot_etw.etw._etl import EtlWriter, read_etl
+from tests.etw._traces import NOW, event, events
+
+
+def read(source):
+    """Read a trace, which has no damage; the processors are the writer's affair."""
+    reader = read_etl(source)
+    found = [one._replace(cpu=0) for one in reader]
+    assert ([], 0) == (reader.problems, reader.skipped["damaged"])
+    return found
+
+
+def in_order(written):
+    """Return events as a reader gives them."""
+    return sorted(written, key=lambda one: one.ticks)
+
+
+@pytest.fixture
+def path(tmp_path):
+    """Return where to write."""
+    return tmp_path / "x.etl"
+
+
+def write(path, written, **options):
+    """Write a trace; return its bytes."""
+    with EtlWriter(path, **options) as writer:
+        for one in written:
+            writer.write(one)
+    return path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """Return events and the trace of them."""
+    written = [event(NOW + number, bytes(number * 7)) for number in range(100)]
+    path = tmp_path_factory.mktemp("trace") / "x.etl"
+    return written, write(path, written, buffer_size_bytes=4096)
+
+
+class FullDisk:
+    """A file on a disk that takes some bytes and then no more."""
+
+    def __init__(self, file, room=0):
+        self.file, self.room = file, room
+
+    def __getattr__(self, name):
+        return getattr(self.file, name)
+
+    def __enter__(self):
+        return self.file.__enter__()
+
+    def __exit__(self, *exception):
+        return self.file.__exit__(*exception)
+
+    def write(self, data):
+        """Take a part, and then nothing."""
+        if not self.room:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        taken = min(self.room, len(data))
+        self.room -= taken
+        return self.file.write(data[:taken])
+
+
+class TestRoundTrip:
+    """What is written is read back equal."""
+
+    @pytest.mark.parametrize("interval", [0.0, 1000.0])
+    @given(written=st.lists(events, max_size=20))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_any_events(self, tmp_path, interval, written):
+        """All fields, in the order of time; of one moment, in the order of writing."""
+        data = write(
+            tmp_path / "x.etl", written, buffer_size_bytes=4096, flush_interval_s=interval
+        )
+        found = read(io.BytesIO(data))
+        key = repr
+        assert sorted(written, key=key) == sorted(found, key=key)
+        assert [one.ticks for one in in_order(written)] == [one.ticks for one in found]
+
+    def test_many(self, path):
+        """Several buffers of several processors."""
+        written = [event(NOW + number ^ 5, bytes(100), task=number) for number in range(1000)]
+        write(path, written, buffer_size_bytes=4096)
+        assert in_order(written) == read(path)
+
+    def test_largest_event(self, path):
+        """An event may fill a buffer."""
+        (small,) = written = [event(payload=b"")]
+        write(path, written)
+        size = 64 * 1024 - 72 - unpack_from("<H", path.read_bytes(), 65536 + 72)[0]
+        written = [small._replace(payload=bytes(size))]
+        write(path, written)
+        assert written == read(path)
+
+
+class TestForWindows:
+    """What Windows's tools want a trace to be."""
+
+    def test_processors_are_in_order(self, path):
+        """The events of each processor are in the order of their times, whoever was late."""
+        write(path, [event(NOW + number ^ 7) for number in range(50)], buffer_size_bytes=4096)
+        by_cpu = {}
+        for one in read_etl(path):
+            by_cpu.setdefault(one.cpu, []).append(one.ticks)
+        data = path.read_bytes()
+        for offset in range(4096, len(data), 4096):
+            at, end = offset + 72, offset + unpack_from("<I", data, offset + 4)[0]
+            times = []
+            while at < end:
+                times.append(unpack_from("<q", data, at + 16)[0])
+                at += unpack_from("<H", data, at)[0] + 7 & ~7
+            assert all(one <= other for one, other in pairwise(times))
+        assert len(by_cpu) == read_etl(path).header.processors == 8
+
+    def test_buffers(self, path):
+        """All buffers are equally long, and filled up with ones; the header counts them."""
+        data = write(path, [event(payload=bytes(900))] * 9, buffer_size_bytes=4096)
+        assert len(data) == 4096 * read_etl(path).header.buffers_written == 4096 * 4
+        used = unpack_from("<I", data, 4096 + 4)[0]
+        assert used == unpack_from("<I", data, 4096 + 0x30)[0]
+        assert data[4096 + used : 8192].strip(b"\xff") == b""
+
+    def test_flags(self, path):
+        """The header and the last buffer are marked."""
+        data = write(path, [event(payload=bytes(900))] * 9, buffer_size_bytes=4096)
+        marks = [unpack_from("<HH", data, offset + 0x34) for offset in range(0, len(data), 4096)]
+        assert [(0x21, 4), (0x20, 0), (0x20, 0), (0x21, 0)] == marks
+
+    def test_times(self, path):
+        """The trace begins before its first event and ends after its last."""
+        written = [event(NOW - 5), event(NOW - 9), event(NOW + 10**16)]
+        write(path, written)
+        header = read_etl(path).header
+        assert (NOW - 9, NOW + 10**16) == (header.start_ticks, header.end_ticks)
+        assert header.reference > 0
+
+    def test_an_old_log(self, path):
+        """The clock of a log from before the machine was started runs from before that log."""
+        data = write(path, [event(NOW - 10**16)])
+        header = read_etl(path).header
+        assert header.boot_ticks < header.start_ticks == NOW - 10**16
+        assert unpack_from("<q", data, 65536 + 72 + 16)[0] == header.reference > 0
+
+    def test_names(self, path):
+        """The header has the session's name and the file's."""
+        write(path, [], logger_name="a-session")
+        header = read_etl(path).header
+        assert ("a-session", str(path)) == (header.logger_name, header.log_file_name)
+
+
+class TestWhileWriting:
+    """The file can be read at any time."""
+
+    def test_each_event_at_once(self, path):
+        """Each event is in the file when `write` returns."""
+        with EtlWriter(path) as writer:
+            for number in range(100):
+                writer.write(event(NOW + number, bytes(100)))
+                assert number + 1 == len(read(path))
+
+    def test_interval(self, path):
+        """If events may wait, they wait until somebody asks."""
+        with EtlWriter(path, flush_interval_s=1000) as writer:
+            writer.write(event())
+            before = len(read(path))
+            writer.flush()
+            assert (0, 1) == (before, len(read(path)))
+
+    def test_sorted_while_they_wait(self, path):
+        """Events that wait together need no second processor."""
+        write(path, [event(NOW - number) for number in range(30)], flush_interval_s=1000)
+        assert 1 == read_etl(path).header.processors
+
+    def test_never_more_than_a_buffer_waits(self, path):
+        """Many events do not wait for the clock."""
+        with EtlWriter(path, flush_interval_s=1000, buffer_size_bytes=4096) as writer:
+            for number in range(100):
+                writer.write(event(NOW + number))
+            assert 50 < len(read(path)) < 100
+
+    def test_killed(self, path):
+        """When the program is killed all events are there, and the header says it never ended."""
+        program = (
+            "import os, sys; from tests.etw._traces import event\n"
+            "from eliot_etw.etw._etl import EtlWriter\n"
+            "writer = EtlWriter(sys.argv[1])\n"
+            "for _ in range(5): writer.write(event())\n"
+            "os._exit(9)"
+        )
+        subprocess.run([sys.executable, "-c", program, path], check=False, cwd=_root())
+        header = read_etl(path).header
+        assert ([event()] * 5, 0, 0) == (read(path), header.end_ticks, header.buffers_written)
+
+    @given(size=st.integers(0))
+    def test_cut_off_anywhere(self, whole, size):
+        """Of a file that ends anywhere, all events of whole buffers come back, and no others."""
+        written, data = whole
+        size = 4096 + size % (len(data) - 4096)
+        found = list(read_etl(io.BytesIO(data[:size])))
+        buffers = read(io.BytesIO(data[: size - size % 4096]))
+        assert written[: len(found)] == found
+        assert found[: len(buffers)] == buffers
+
+    def test_several_threads(self, path):
+        """Events of several threads are all there."""
+        with EtlWriter(path, buffer_size_bytes=4096) as writer:
+            threads = [
+                threading.Thread(
+                    target=lambda number=number: [
+                        writer.write(event(NOW + moment, thread_id=number))
+                        for moment in range(100)
+                    ]
+                )
+                for number in range(4)
+            ]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        found = sorted((one.thread_id, one.ticks - NOW) for one in read(path))
+        assert [(number, moment) for number in range(4) for moment in range(100)] == found
+
+
+class TestFullDisk:
+    """What happens when nothing can be written."""
+
+    @pytest.mark.parametrize("room", [0, 10, 80, 3000])
+    def test_is_told_and_made_good(self, path, room):
+        """The caller is told, the file stays readable, and later everything is there."""
+        writer = EtlWriter(path, buffer_size_bytes=4096)
+        first, second, third = (event(NOW + number, bytes(3000)) for number in range(3))
+        writer.write(first)
+        real = writer._file
+        writer._file = FullDisk(real, room)
+        with pytest.raises(OSError, match="No space left"):
+            writer.write(second)
+        assert first in read_etl(path)
+        writer._file = real
+        writer.write(third)
+        assert [first, second, third] == read(path)
+        writer.close()
+
+    def test_memory_is_bounded(self, path):
+        """Not more than a buffer's worth of events waits for the disk."""
+        writer = EtlWriter(path, buffer_size_bytes=4096)
+        real = writer._file
+        writer._file = FullDisk(real)
+        for number in range(200):
+            with pytest.raises(OSError, match="No space left"):
+                writer.write(event(NOW + number, bytes(100)))
+        writer._file = real
+        writer.close()
+        assert 0 < len(read(path)) < 50
+
+    def test_file_is_closed(self, path):
+        """A close() that fails closes the file nevertheless."""
+        writer = EtlWriter(path, flush_interval_s=1000)
+        writer.write(event())
+        real, writer._file = writer._file, FullDisk(writer._file)
+        with pytest.raises(OSError, match="No space left"):
+            writer.close()
+        assert real.closed
+
+
+class TestRefusals:
+    """What cannot be written is told."""
+
+    def test_buffer_size(self, path):
+        """A buffer has a size that Windows knows."""
+        with pytest.raises(ValueError, match=r"must be a multiple of 1024 .*, got 5000\. Leave"):
+            EtlWriter(path, buffer_size_bytes=5000)
+
+    def test_no_folder(self, path):
+        """A file that cannot be made is told at once."""
+        with pytest.raises(FileNotFoundError):
+            EtlWriter(path / "x.etl")
+
+    @pytest.mark.parametrize("size", [4096, 70_000])
+    def test_long_event(self, path, size):
+        """An event that does not fit a buffer is told, and the next one is written."""
+        with EtlWriter(path, buffer_size_bytes=4096) as writer:
+            with pytest.raises(ValueError, match=r"^An event must fit .* Cut its payload\.$"):
+                writer.write(event(payload=bytes(size)))
+            writer.write(event())
+        assert [event()] == read(path)
+
+    def test_large_number(self, path):
+        """A number that does not fit its place is told."""
+        with (
+            EtlWriter(path) as writer,
+            pytest.raises(ValueError, match=r"^An event's numbers must fit .*opcode=256"),
+        ):
+            writer.write(event(opcode=256))
+
+    @pytest.mark.parametrize("method", ["write", "flush"])
+    def test_closed(self, path, method):
+        """After close() nothing is accepted; close() itself may be called again."""
+        writer = EtlWriter(path)
+        writer.close()
+        writer.close()
+        with pytest.raises(ValueError, match=r"before close\(\)"):
+            getattr(writer, method)(*[event()] * (method == "write"))
+
+    def test_too_many_processors(self, path, monkeypatch):
+        """Events that are ever older are written also if no processor is left for them."""
+        monkeypatch.setattr(_etl_writer, "_MAX_STREAMS", 2)
+        written = [event(NOW - number) for number in range(5)]
+        write(path, written)
+        assert in_order(written) == in_order(read(path))
+
+
+def _root():
+    """Return the folder of the checkout."""
+    return os.path.join(os.path.dirname(__file__), "..", "..")
