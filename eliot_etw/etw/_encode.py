@@ -12,6 +12,7 @@ from eliot_etw.etw._guid import checked_name
 from eliot_etw.etw._schema import Field, Schema, encode_metadata
 from eliot_etw.etw._types import InType
 from eliot_etw.etw._values import (
+    Scalar,
     char_array_codec,
     encode_utf8,
     scalar,
@@ -60,7 +61,10 @@ class EventEncoder:
         self.schema = schema
         self.metadata = encode_metadata(schema)
         self._writers = [_writer(field, pointer_size_bytes) for field in schema.fields]
-        self._encode = _compiled(schema.fields, self._writers, pointer_size_bytes)
+        program = _Program()
+        for field, write in zip(schema.fields, self._writers, strict=True):
+            program.add(field, write, pointer_size_bytes)
+        self._encode = program.function()
 
     def payload(self, values: Sequence[Any]) -> bytes:
         """Encode the values of one event.
@@ -131,69 +135,78 @@ def provider_traits(name: str, group: UUID | None = None) -> bytes:
     return _U16(size) + traits
 
 
-def _compiled(
-    fields: Sequence[Field], writers: Sequence[_Writer], pointer_size_bytes: int
-) -> Callable[[Sequence[Any]], bytes]:
-    """Make the function that writes all fields, numbers that follow one another in one go.
+@final
+class _Program:
+    """The function that writes all fields, numbers that follow one another in one go.
 
     For two texts and a number it would be::
 
         def encode(values):
             v0, v1, v2, = values
-            b0 = v0.encode('utf-8', 'surrogatepass')
-            b1 = v1.encode('utf-8', 'surrogatepass')
-            return b"".join((p0(len(b0)), b0, p1(len(b1)), b1, p2(v2)))
+            b0 = v0.encode("utf-8", "surrogatepass")
+            b1 = v1.encode("utf-8", "surrogatepass")
+            return b"".join((p0(len(b0)), b0, p2(len(b1)), b1, p4(v2), ))
 
-    Calling a writer for each field takes four times as long (3 texts and 4 numbers).
+    To call a writer for each field takes four times as long (3 texts and 4 numbers).
+    To make the function takes 0.15 ms.
     """
-    names: dict[str, Any] = {}
-    texts: list[str] = []
-    parts: list[str] = []
-    run: list[tuple[str, str]] = []
 
-    def end_run() -> None:
-        if run:
-            formats, arguments = zip(*run, strict=True)
-            names[f"p{len(parts)}"] = Struct("<" + "".join(formats)).pack
-            parts.append(f"p{len(parts)}({', '.join(arguments)})")
-            run.clear()
+    def __init__(self) -> None:
+        self._names: dict[str, Any] = {}
+        self._taken: list[str] = []
+        self._texts: list[str] = []
+        self._parts: list[str] = []
+        self._run: list[tuple[str, str]] = []
 
-    for index, (field, write) in enumerate(zip(fields, writers, strict=True)):
+    def add(self, field: Field, write: _Writer, pointer_size_bytes: int) -> None:
+        """Go on with a field."""
+        index = len(self._taken)
+        self._taken.append(f"v{index}")
         packing = None if _is_many(field) else _little_endian(field, pointer_size_bytes)
         if packing is not None:
-            letter, convert = packing
-            names[f"c{index}"] = convert
-            run.append((letter, f"v{index}" if convert is None else f"c{index}(v{index})"))
+            self._names[f"c{index}"] = packing.codec and packing.codec.encode
+            number = f"v{index}" if packing.codec is None else f"c{index}(v{index})"
+            self._run.append((packing.format[1:], number))
         elif write is _write_utf8:
-            texts.append(f"    b{index} = v{index}.encode('utf-8', 'surrogatepass')\n")
-            run.append(("H", f"len(b{index})"))
-            end_run()
-            parts.append(f"b{index}")
+            self._texts.append(f'    b{index} = v{index}.encode("utf-8", "surrogatepass")\n')
+            self._run.append(("H", f"len(b{index})"))
+            self._end_run()
+            self._parts.append(f"b{index}")
         else:
-            end_run()
-            names[f"w{index}"] = write
-            parts.append(f"w{index}(v{index})")
-    end_run()
-    taken = "".join(f"v{index}, " for index in range(len(fields))) or "()"
-    given = "".join(f"{part}, " for part in parts)
-    source = f"def encode(values):\n    {taken} = values\n{''.join(texts)}"
-    exec(f'{source}    return b"".join(({given}))', names)  # noqa: S102 - made of our words only
-    encode: Callable[[Sequence[Any]], bytes] = names["encode"]
-    return encode
+            self._end_run()
+            self._names[f"w{index}"] = write
+            self._parts.append(f"w{index}(v{index})")
+
+    def _end_run(self) -> None:
+        if self._run:
+            formats, numbers = zip(*self._run, strict=True)
+            name = f"p{len(self._parts)}"
+            self._names[name] = Struct("<" + "".join(formats)).pack
+            self._parts.append(f"{name}({', '.join(numbers)})")
+            self._run.clear()
+
+    def function(self) -> Callable[[Sequence[Any]], bytes]:
+        """Return what takes the values of all fields and gives the payload."""
+        self._end_run()
+        taken = "".join(f"{name}, " for name in self._taken) or "()"
+        given = "".join(f"{part}, " for part in self._parts)
+        source = (
+            f"def encode(values):\n    {taken} = values\n{''.join(self._texts)}"
+            f'    return b"".join(({given}))'
+        )
+        exec(source, self._names)  # noqa: S102 - no word in it is from outside
+        encode: Callable[[Sequence[Any]], bytes] = self._names["encode"]
+        return encode
 
 
 def _is_many(field: Field) -> bool:
     return field.is_array or field.fixed_count > 0 or field.custom is not None
 
 
-def _little_endian(
-    field: Field, pointer_size_bytes: int
-) -> tuple[str, Callable[[Any], Any] | None] | None:
-    """Return the letters of a number that may be packed with others, and what makes it one."""
+def _little_endian(field: Field, pointer_size_bytes: int) -> Scalar | None:
+    """Return how a number is packed if it may be packed with others."""
     packing = scalar(field.in_type, field.out_type, pointer_size_bytes)
-    if packing is None or packing.format[0] != "<":
-        return None
-    return packing.format[1:], packing.codec and packing.codec.encode
+    return packing if packing is not None and packing.format[0] == "<" else None
 
 
 def _writer(field: Field, pointer_size_bytes: int) -> _Writer:
