@@ -406,6 +406,15 @@ class TestTestCase:
         case, logger = calls[0]
         assert calls[1:] == [(case, logger, 1, ["app:bye"])]
 
+    def test_assertion_may_flush(self):
+        """The assertion comes before the check of tracebacks, so it may say which are expected."""
+
+        @capture_logging(lambda _, logger: logger.flush_tracebacks(OwnError))
+        def method(self, logger):
+            log_traceback()
+
+        assert run(method).wasSuccessful()
+
     def test_ends(self, messages):
         """After the test, messages go where they went before."""
 

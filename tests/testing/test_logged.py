@@ -192,9 +192,11 @@ class TestLoggedAction:
         log(logger, [["m", []]] * 3)
         assert len(LoggedAction.of_type(iter(logger.messages), "a")) == 7
 
-    def test_actions_are_made_once(self):
+    @pytest.mark.parametrize("direction", [1, -1])
+    def test_actions_are_made_once(self, direction):
         """An action within another is the same object: copies would be as many as the depth."""
-        outer, inner, innermost = LoggedAction.of_type(nested(3), "a")
+        found = LoggedAction.of_type(nested(3)[::direction], "a")
+        outer, inner, innermost = found[::direction]
         assert outer.children[0] is inner
         assert inner.children[0] is innermost
 
