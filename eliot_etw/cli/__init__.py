@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 import sys
 from functools import partial
 
@@ -25,13 +24,7 @@ def main() -> int:
         if isinstance(stream, io.TextIOWrapper):
             # What an encoding cannot say is said by its number; it is no reason to fail.
             stream.reconfigure(errors="backslashreplace")
-    try:
-        return run_program(partial(_run, sys.argv[1:]), sys.stdout)
-    except OSError as error:
-        sys.stderr.write(f"eliot-etw: cannot write: {error.strerror}\n")
-        # Not tried once more when the interpreter exits.
-        sys.stdout = open(os.devnull, "w")  # noqa: SIM115 - it is to stay open
-        return 1
+    return run_program(partial(_run, sys.argv[1:]), sys.stdout)
 
 
 def _run(arguments: list[str]) -> int:

@@ -9,6 +9,7 @@ from typing import Any, Final, TypeVar, final
 import click
 
 from eliot_etw._names import TASK_UUID
+from eliot_etw._program import printable
 from eliot_etw.cli._follow import follow
 from eliot_etw.cli._input import Input, files_argument
 from eliot_etw.typing import MessageDict
@@ -194,8 +195,8 @@ class _Program:
         where = self._where
         if where and where.failures:
             click.echo(
-                f"eliot-etw: --where failed for {where.failures:,} actions or messages, "
-                f"which were not selected; first: {where.first_failure}",
+                f"eliot-etw: --where failed for some actions or messages ({where.failures:,}), "
+                f"which were not selected: {printable(where.first_failure)}",
                 err=True,
             )
         return self._input.finish(self._shown)

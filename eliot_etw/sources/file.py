@@ -16,6 +16,8 @@ from eliot_etw.typing import MessageDict
 _CHUNK_BYTES = 1 << 18
 # A longer line is no message but, say, a device without an end: it is skipped, not kept in memory.
 _MAX_LINE_BYTES = 1 << 28
+# By so much at the end of what was read a file is known again: it holds a time and a unique name.
+_COMPARED_BYTES = 256
 # Begins what stands for such a line: no JSON begins with it.
 _OVERLONG = b"\0overlong"
 
@@ -89,6 +91,7 @@ class FollowedFile:
     ) -> None:
         self._path = path
         self._file: BinaryIO | None = None
+        self._last_read = b""
         self.name = _name_of(path)
         self._messages = _Messages(self.name, on_bad_line)
 
@@ -100,8 +103,11 @@ class FollowedFile:
         Raises:
             OSError: If the file cannot be read, or is compressed.
         """
+        if self._was_rewritten():
+            yield from self._messages.rest()
+            self.close()
         yield from self._read()
-        if not self._is_current():
+        if self._was_replaced():
             # Written between the last read and the renaming.
             yield from self._read()
             yield from self._messages.rest()
@@ -113,6 +119,7 @@ class FollowedFile:
         if self._file is not None:
             self._file.close()
             self._file = None
+            self._last_read = b""
             self._messages.number = 0
 
     def _read(self) -> Iterator[MessageDict]:
@@ -124,18 +131,31 @@ class FollowedFile:
                 return
             refuse_compressed(self._file.read(MAGIC_BYTES), self.name)
             self._file.seek(0)
-        yield from self._messages.finished(_chunks(self._file.read))
+        for chunk in _chunks(self._file.read):
+            self._last_read = (self._last_read + chunk)[-_COMPARED_BYTES:]
+            yield from self._messages.finished([chunk])
 
-    def _is_current(self) -> bool:
-        """Say whether the path still names the opened file, not cut since."""
+    def _was_rewritten(self) -> bool:
+        """Say whether the file was cut to nothing and written anew.
+
+        It may have more in it than before by now, so its size is not enough to tell.
+        """
         if self._file is None:
-            return True
-        opened = os.fstat(self._file.fileno())
+            return False
+        end = self._file.tell()
+        self._file.seek(end - len(self._last_read))
+        is_same = self._file.read(len(self._last_read)) == self._last_read
+        self._file.seek(end)
+        return not is_same
+
+    def _was_replaced(self) -> bool:
+        """Say whether the path names another file now."""
+        if self._file is None:
+            return False
         try:
-            now = os.stat(self._path)
+            return not os.path.samestat(os.fstat(self._file.fileno()), os.stat(self._path))
         except FileNotFoundError:
-            return True
-        return os.path.samestat(opened, now) and now.st_size >= self._file.tell()
+            return False
 
 
 @final

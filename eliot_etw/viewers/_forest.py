@@ -37,8 +37,6 @@ _MESSAGE_BYTES: Final = 700
 _BUDGET_BYTES: Final = 48 << 20
 # Finished tasks wait until this much came after them, for what was logged after their end.
 _HOLD_BYTES: Final = 4 << 20
-# More messages than this are never held at a time to draw one task.
-_MAX_HELD: Final = 50_000
 # No honest tree is that deep, and each level of it costs as long as it is.
 _MAX_DEPTH: Final = 2_000
 
@@ -53,12 +51,14 @@ class Task:
         uuid: The task's name.
         number: Counts the tasks in the order of their first messages.
         rows: The messages that are not on disk.
-        size_bytes: What they take, roughly.
+        size_bytes: What they take in memory, roughly.
         count: How many messages there are, those on disk included.
+        spill: Where the others are, if some are on disk.
     """
 
     __slots__ = (
         "_balance",
+        "_bytes_on_disk",
         "_end_position",
         "count",
         "is_held",
@@ -80,15 +80,17 @@ class Task:
         self._balance = 0
         # Of the outermost action, if its end has come.
         self._end_position = 0
+        self._bytes_on_disk = 0
 
     @property
-    def state(self) -> tuple[int, int, int]:
+    def state(self) -> tuple[int, int, int, int]:
         """What must be known to go on with the task when its messages are on disk."""
-        return self.count, self._balance, self._end_position
+        size_bytes = self._bytes_on_disk + self.size_bytes
+        return self.count, self._balance, self._end_position, size_bytes
 
     @state.setter
-    def state(self, state: tuple[int, int, int]) -> None:
-        self.count, self._balance, self._end_position = state
+    def state(self, state: tuple[int, int, int, int]) -> None:
+        self.count, self._balance, self._end_position, self._bytes_on_disk = state
 
     @property
     def has_ended(self) -> bool:
@@ -135,7 +137,7 @@ class Task:
         """Give the nodes of the tree, the root first; see `BackwardPass`."""
         backward = BackwardPass(is_match, keeps_context=context)
         spill = self.spill
-        if spill is None or self.count < _MAX_HELD:
+        if spill is None or self._bytes_on_disk + self.size_bytes <= _BUDGET_BYTES:
             rows = [*spill.rows(self.number), *self.rows] if spill else self.rows
             rows.sort(key=_by_level, reverse=True)
             yield from reversed([*backward.nodes(rows)])

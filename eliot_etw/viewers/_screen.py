@@ -105,9 +105,9 @@ class Screen:
         self.stream.flush()
 
     def _takes_colour(self) -> bool:
-        """Ask rich, which knows the terminals and the environment variables."""
+        """Ask rich, which knows the terminals and NO_COLOR."""
         console = require("rich.console", feature="Output to a terminal", extra="cli").Console(
-            file=self.stream
+            file=self.stream, force_terminal=True
         )
         return not (console.no_color or console.color_system is None)
 

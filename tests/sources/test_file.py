@@ -278,6 +278,17 @@ class TestFollowedFile:
         followed.close()
         assert polls == [[message(1), message(2)], [message(3)]]
 
+    def test_cut_to_nothing_and_grown_again(self, tmp_path):
+        """The same if more has been written since than there was before."""
+        path = tmp_path / "app.log"
+        path.write_bytes(line(1))
+        followed = FollowedFile(path)
+        polls = [list(followed.poll())]
+        path.write_bytes(line(2) + line(3))
+        polls.append(list(followed.poll()))
+        followed.close()
+        assert polls == [[message(1)], [message(2), message(3)]]
+
     def test_torn_line_of_an_old_file(self, tmp_path):
         """What was left unfinished in a rotated file is reported, not joined to the new one."""
         path = tmp_path / "app.log"

@@ -165,7 +165,7 @@ class TestSpill:
 
     def test_one_endless_task(self, log, monkeypatch):
         """A task too big to hold is drawn from disk, in the same order and with the same marks."""
-        monkeypatch.setattr("eliot_etw.viewers._forest._MAX_HELD", 100)
+        monkeypatch.setattr("eliot_etw.viewers._forest._BUDGET_BYTES", 100_000)
         story = "1 start service\n" + "\n".join(
             f"{n}.1 start r \n {n}.2 m \n {n}.3 end r" for n in range(2, 400) if n != 77
         )
