@@ -39,6 +39,11 @@ _FLUSHED_STATE = 3
 # Of names in the header, which must fit the smallest buffer.
 _LONGEST_NAME = 500
 _MAX_STREAMS = 64
+# In the 16th millennium: later ticks might not fit the 64 bits of a record's time.
+_END_OF_TIME = 2**62
+_TIME = struct.Struct("<q")
+_TIME_AT = 16
+_PADDING = bytes(7)
 
 
 @final
@@ -87,10 +92,12 @@ class EtlWriter:
             )
             raise ValueError(msg)
         self._buffer_size = buffer_size_bytes
+        self._longest = min(buffer_size_bytes - BUFFER_HEADER_BYTES, _LONGEST_RECORD)
         self._interval_ns = int(flush_interval_s * 1e9)
         self._names = "".join(
             f"{name[:_LONGEST_NAME]}\0" for name in (logger_name, os.path.abspath(path))
         ).encode("utf-16-le", "replace")
+        self._process = os.getpid()
         self._lock = threading.Lock()
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
@@ -118,31 +125,47 @@ class EtlWriter:
 
         Raises:
             ValueError: If the event is too long for a record or a buffer, if one of its numbers
-                does not fit, or if the writer was closed.
+                does not fit, if the writer was closed, or if this is a forked process.
             OSError: If the disk is full, or otherwise cannot be written.
         """
         if len(event.payload) + len(event.metadata) > _LONGEST_RECORD:
             raise _too_long(_LONGEST_RECORD)
+        try:
+            record = encode_record(event, 0)
+        except struct.error as error:
+            raise _refused(event) from error
+        self.write_record(event.ticks, record)
+
+    def write_record(self, ticks: int, record: bytes) -> None:
+        """Write an event that was encoded already, for whoever can do that faster.
+
+        Args:
+            ticks: When it happened.
+            record: What `encode_record` makes; its time is filled in here.
+
+        Raises:
+            ValueError: As for `write`.
+            OSError: As for `write`.
+        """
+        self._check_process()
+        if len(record) > self._longest:
+            raise _too_long(self._longest)
+        if not 0 <= ticks < _END_OF_TIME:
+            raise _refused(ticks)
         with self._lock:
             self._check_open()
-            if event.ticks < self._start:
-                self._start_earlier(event.ticks)
-            raw_time = event.ticks - self._boot
-            try:
-                record = encode_record(event, raw_time)
-            except struct.error as error:
-                raise _refused(event) from error
-            if len(record) > self._buffer_size - BUFFER_HEADER_BYTES:
-                raise _too_long(self._buffer_size - BUFFER_HEADER_BYTES)
+            if ticks < self._start:
+                self._start_earlier(ticks)
             if self._pending_bytes + len(record) > self._buffer_size:
                 self._write_out()
-            self._pending.append((raw_time, record))
+            self._pending.append((ticks - self._boot, record))
             self._pending_bytes += len(record)
             if time.monotonic_ns() - self._flushed_ns >= self._interval_ns:
                 self._write_out()
 
     def flush(self) -> None:
         """Hand all events to the operating system. Raises as `write` does."""
+        self._check_process()
         with self._lock:
             self._check_open()
             self._write_out()
@@ -152,6 +175,9 @@ class EtlWriter:
 
         May be called twice. The file is closed also if this raises OSError.
         """
+        if os.getpid() != self._process:
+            self._file.close()
+            return
         with self._lock:
             if self._file.closed:
                 return
@@ -165,6 +191,15 @@ class EtlWriter:
 
     def __exit__(self, *exception: object) -> None:
         self.close()
+
+    def _check_process(self) -> None:
+        """Raise ValueError in a forked process: both would write to the same places."""
+        if os.getpid() != self._process:
+            msg = (
+                f"An EtlWriter must be used in the process that made it, {self._process}, got "
+                f"{os.getpid()}. Make one with another path after the fork."
+            )
+            raise ValueError(msg)
 
     def _check_open(self) -> None:
         """Raise ValueError if there is no file any longer."""
@@ -206,8 +241,10 @@ class EtlWriter:
         if len(stream.content) + len(record) > self._buffer_size:
             self._store(stream, HAS_PROCESSOR_INDEX)
             stream.begin()
+        start = len(stream.content)
         stream.content += record
-        stream.content += bytes(-len(record) & 7)
+        stream.content += _PADDING[: -len(record) & 7]
+        _TIME.pack_into(stream.content, start + _TIME_AT, raw_time)
         stream.newest = raw_time
 
     def _add_stream(self) -> _Written:
@@ -308,9 +345,9 @@ def _too_long(limit: int) -> ValueError:
     )
 
 
-def _refused(event: EtlEvent) -> ValueError:
+def _refused(what: EtlEvent | int) -> ValueError:
     """Make the error for a number that is too big for its place."""
     return ValueError(
-        f"An event's numbers must fit their places in a record, got {event!r:.500}. "
-        "Levels and opcodes are of 8 bits, tasks of 16, thread and process ids of 32."
+        f"An event's numbers must fit their places in a record, got {what!r:.500}. Levels and "
+        "opcodes have 8 bits, tasks 16, thread and process ids 32, ticks 62 from 0 on."
     )

@@ -115,6 +115,12 @@ def _guid(data: bytes) -> uuid.UUID:
     return uuid.UUID(bytes_le=data)
 
 
+@lru_cache(4096)
+def _guid_bytes(guid: uuid.UUID) -> bytes:
+    """Return the bytes of a Windows GUID."""
+    return guid.bytes_le
+
+
 def decode_record(content: bytes, start: int, ticks: int, cpu: int) -> EtlEvent | None:
     """Read one record.
 
@@ -200,7 +206,7 @@ def encode_record(event: EtlEvent, raw_time: int) -> bytes:
     related = event.related_activity_id
     body = _encode_items(event.items, event.traits, event.metadata)
     if related is not None:
-        body = _ITEM.pack(24, _RELATED_ACTIVITY_ID, 1, 16) + related.bytes_le + body
+        body = _ITEM.pack(24, _RELATED_ACTIVITY_ID, 1, 16) + _guid_bytes(related) + body
     body += event.payload
     activity = event.activity_id
     header = _HEADER.pack(
@@ -211,7 +217,7 @@ def encode_record(event: EtlEvent, raw_time: int) -> bytes:
         event.thread_id,
         event.process_id,
         raw_time,
-        event.provider_id.bytes_le,
+        _guid_bytes(event.provider_id),
         event.id,
         event.version,
         event.channel,
@@ -220,7 +226,7 @@ def encode_record(event: EtlEvent, raw_time: int) -> bytes:
         event.task,
         event.keyword,
         event.processor_time,
-        _NOBODY if activity is None else activity.bytes_le,
+        _NOBODY if activity is None else _guid_bytes(activity),
     )
     return header + body
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from eliot_etw.etw import _etl_writer
 from eliot_etw.etw._etl import EtlWriter, read_etl
+from eliot_etw.etw._records import encode_record
 from tests.etw._traces import NOW, event, events
 
 
@@ -98,6 +99,12 @@ class TestRoundTrip:
         written = [event(NOW + number ^ 5, bytes(100), task=number) for number in range(1000)]
         write(path, written, buffer_size_bytes=4096)
         assert in_order(written) == read(path)
+
+    def test_encoded_elsewhere(self, path):
+        """A record that somebody else encoded is the same event."""
+        with EtlWriter(path) as writer:
+            writer.write_record(NOW, encode_record(event(), 0))
+        assert [event()] == read(path)
 
     def test_largest_event(self, path):
         """An event may fill a buffer."""
@@ -308,6 +315,12 @@ class TestRefusals:
         ):
             writer.write(event(opcode=256))
 
+    @pytest.mark.parametrize("ticks", [-1, 2**62])
+    def test_time(self, path, ticks):
+        """A time that does not fit its place is told."""
+        with EtlWriter(path) as writer, pytest.raises(ValueError, match="ticks 62 from 0 on"):
+            writer.write(event(ticks))
+
     @pytest.mark.parametrize("method", ["write", "flush"])
     def test_closed(self, path, method):
         """After close() nothing is accepted; close() itself may be called again."""
@@ -316,6 +329,27 @@ class TestRefusals:
         writer.close()
         with pytest.raises(ValueError, match=r"before close\(\)"):
             getattr(writer, method)(*[event()] * (method == "write"))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+    def test_forked(self, path):
+        """A child cannot spoil its parent's trace; even if a thread was just writing."""
+        writer = EtlWriter(path)
+        writer.write(event())
+        with writer._lock:
+            child = os.fork()
+            if not child:
+                try:
+                    writer.write(event())
+                except ValueError as error:
+                    writer.close()
+                    os._exit(0 if "after the fork" in str(error) else 1)
+                finally:
+                    os._exit(2)
+        assert 0 == os.waitpid(child, 0)[1]
+        writer.write(event())
+        writer.close()
+        assert [event()] * 2 == read(path)
 
     def test_too_many_processors(self, path, monkeypatch):
         """Events that are ever older are written also if no processor is left for them."""
