@@ -14,11 +14,14 @@ from typing import Any, Final, NamedTuple, final
 
 from eliot_etw.etw._schema import Field, Schema, parse_metadata
 from eliot_etw.etw._types import InType
-from eliot_etw.etw._values import char_array_codec, scalar, sid_to_text, text_codec
+from eliot_etw.etw._values import Scalar, char_array_codec, scalar, sid_to_text, text_codec
 from eliot_etw.exceptions import InvalidEvent
 
-_Reader = Callable[[bytes, int], tuple[Any, int]]
-"""Takes a payload and a place in it, returns the value that is there and the place behind it."""
+_Reader = Callable[[bytes, int, list[Any]], int]
+"""Takes a payload, a place in it, and a list to which it adds the values that are there.
+
+Returns the place behind them.
+"""
 
 _U16: Final = Struct("<H").unpack_from
 
@@ -101,12 +104,11 @@ def decode_event(metadata: bytes, payload: bytes, pointer_size_bytes: int = 8) -
         The grammar in TraceLoggingDynamic.h, https://github.com/microsoft/tracelogging.
     """
     schema, readers = _KNOWN.find(metadata, pointer_size_bytes)
-    values = []
+    values: list[Any] = []
     at = 0
     try:
         for read in readers:
-            value, at = read(payload, at)
-            values.append(value)
+            at = read(payload, at, values)
     except (struct_error, IndexError) as error:
         raise _too_short(payload) from error
     return DecodedEvent(schema, tuple(values), payload[at:])
@@ -136,7 +138,7 @@ class _Known:
         found = self._found.get(key)
         if found is None:
             schema = parse_metadata(metadata)
-            found = schema, [_reader(field, pointer_size_bytes) for field in schema.fields]
+            found = schema, _readers(schema.fields, pointer_size_bytes)
             # Two threads at a time may count wrongly; the next clearing puts it right.
             self._size_bytes += len(metadata)
             if self._size_bytes > self.MAX_BYTES:
@@ -149,31 +151,65 @@ class _Known:
 _KNOWN = _Known()
 
 
+def _readers(fields: Sequence[Field], pointer_size_bytes: int) -> list[_Reader]:
+    """Return what reads fields one after the other, plain numbers side by side in one go."""
+    readers: list[_Reader] = []
+    letters = ""
+    for field in fields:
+        letter = _plain_number(field, pointer_size_bytes)
+        if letter is None and letters:
+            readers.append(_numbers_reader(letters))
+            letters = ""
+        if letter is None:
+            readers.append(_reader(field, pointer_size_bytes))
+        else:
+            letters += letter
+    if letters:
+        readers.append(_numbers_reader(letters))
+    return readers
+
+
+def _plain_number(field: Field, pointer_size_bytes: int) -> str | None:
+    """Return the letter of a number that is nothing but a number, as most are."""
+    if field.is_array or field.fixed_count or field.custom is not None:
+        return None
+    packing = scalar(field.in_type, field.out_type, pointer_size_bytes)
+    if packing is None or packing.codec is not None or packing.format[0] != "<":
+        return None
+    return packing.format[1:]
+
+
+def _numbers_reader(letters: str) -> _Reader:
+    packing = Struct("<" + letters)
+    unpack, size = packing.unpack_from, packing.size
+
+    def read(payload: bytes, at: int, values: list[Any]) -> int:
+        values += unpack(payload, at)
+        return at + size
+
+    return read
+
+
 def _reader(field: Field, pointer_size_bytes: int) -> _Reader:
     """Return what reads the values of a field."""
     if field.custom is not None:
         return _counted_reader(bytes)
+    is_many = field.is_array or field.fixed_count > 0
     chars = char_array_codec(field.in_type, field.out_type)
-    if chars is not None and (field.is_array or field.fixed_count):
+    if chars is not None and is_many:
         return _chars_reader(chars[0].decode, chars[1], field.fixed_count)
     if field.in_type == InType.STRUCT:
-        read = _struct_reader([_reader(member, pointer_size_bytes) for member in field.members])
+        read = _struct_reader(_readers(field.members, pointer_size_bytes))
     else:
         read = _value_reader(field, pointer_size_bytes)
-    if field.is_array:
-        return _array_reader(read)
-    if field.fixed_count:
-        return _fixed_array_reader(read, field.fixed_count)
-    return read
+    return _array_reader(read, field.fixed_count) if is_many else read
 
 
 def _value_reader(field: Field, pointer_size_bytes: int) -> _Reader:
     in_type, out_type = field.in_type, field.out_type
     packing = scalar(in_type, out_type, pointer_size_bytes)
     if packing is not None:
-        if packing.codec is None:
-            return _number_reader(Struct(packing.format))
-        return _scalar_reader(Struct(packing.format), packing.codec.decode)
+        return _scalar_reader(packing)
     if in_type == InType.SID:
         return _read_sid
     decode = text_codec(in_type, out_type).decode
@@ -184,110 +220,103 @@ def _value_reader(field: Field, pointer_size_bytes: int) -> _Reader:
     return _counted_reader(decode)
 
 
-def _number_reader(packing: Struct) -> _Reader:
+def _scalar_reader(scalar: Scalar) -> _Reader:
+    packing = Struct(scalar.format)
     unpack, size = packing.unpack_from, packing.size
+    convert = scalar.codec.decode if scalar.codec is not None else None
 
-    def read(payload: bytes, at: int) -> tuple[Any, int]:
-        return unpack(payload, at)[0], at + size
-
-    return read
-
-
-def _scalar_reader(packing: Struct, convert: Callable[[Any], Any]) -> _Reader:
-    unpack, size = packing.unpack_from, packing.size
-
-    def read(payload: bytes, at: int) -> tuple[Any, int]:
-        return convert(unpack(payload, at)[0]), at + size
+    def read(payload: bytes, at: int, values: list[Any]) -> int:
+        (value,) = unpack(payload, at)
+        values.append(value if convert is None else convert(value))
+        return at + size
 
     return read
 
 
 def _counted_reader(decode: Callable[[bytes], Any]) -> _Reader:
-    def read(payload: bytes, at: int) -> tuple[Any, int]:
-        end = at + 2 + _U16(payload, at)[0]
+    def read(payload: bytes, at: int, values: list[Any]) -> int:
+        end: int = at + 2 + _U16(payload, at)[0]
         if end > len(payload):
             raise _too_short(payload)
-        return decode(payload[at + 2 : end]), end
+        values.append(decode(payload[at + 2 : end]))
+        return end
 
     return read
 
 
 def _chars_reader(decode: Callable[[bytes], str], size: int, fixed_count: int) -> _Reader:
-    def read(payload: bytes, at: int) -> tuple[str, int]:
+    def read(payload: bytes, at: int, values: list[Any]) -> int:
         count = fixed_count
         if not count:
             count, at = _U16(payload, at)[0], at + 2
         end = at + count * size
         if end > len(payload):
             raise _too_short(payload)
-        return decode(payload[at:end]), end
+        values.append(decode(payload[at:end]))
+        return end
 
     return read
 
 
-def _read_sid(payload: bytes, at: int) -> tuple[str, int]:
-    end = at + 8 + 4 * payload[at + 1]
+def _read_sid(payload: bytes, at: int, values: list[Any]) -> int:
+    end: int = at + 8 + 4 * payload[at + 1]
     if end > len(payload):
         raise _too_short(payload)
-    return sid_to_text(payload[at:end]), end
+    values.append(sid_to_text(payload[at:end]))
+    return end
 
 
 def _ansi_z_reader(decode: Callable[[bytes], str]) -> _Reader:
-    def read(payload: bytes, at: int) -> tuple[str, int]:
+    def read(payload: bytes, at: int, values: list[Any]) -> int:
         end = payload.find(b"\0", at)
         if end < 0:
-            # Some providers leave out the NUL at the very end.
-            end = len(payload)
-            if at >= end:
-                raise _too_short(payload)
-        return decode(payload[at:end]), min(end + 1, len(payload))
+            end = _end_without_nul(payload, at)
+        values.append(decode(payload[at:end]))
+        return end + 1
 
     return read
 
 
 def _utf16_z_reader(decode: Callable[[bytes], str]) -> _Reader:
-    def read(payload: bytes, at: int) -> tuple[str, int]:
+    def read(payload: bytes, at: int, values: list[Any]) -> int:
         end = payload.find(b"\0\0", at)
         while end >= 0 and (end - at) % 2:
             end = payload.find(b"\0\0", end + 1)
         if end < 0:
-            end = len(payload)
-            if at >= end:
-                raise _too_short(payload)
-        return decode(payload[at:end]), min(end + 2, len(payload))
+            end = _end_without_nul(payload, at)
+        values.append(decode(payload[at:end]))
+        return end + 2
 
     return read
+
+
+def _end_without_nul(payload: bytes, at: int) -> int:
+    """Return where text ends that some providers write last, without its NUL."""
+    if at >= len(payload):
+        raise _too_short(payload)
+    return len(payload)
 
 
 def _struct_reader(readers: list[_Reader]) -> _Reader:
-    def read(payload: bytes, at: int) -> tuple[tuple[Any, ...], int]:
-        values = []
+    def read(payload: bytes, at: int, values: list[Any]) -> int:
+        members: list[Any] = []
         for read_member in readers:
-            value, at = read_member(payload, at)
-            values.append(value)
-        return tuple(values), at
+            at = read_member(payload, at, members)
+        values.append(tuple(members))
+        return at
 
     return read
 
 
-def _fixed_array_reader(read_element: _Reader, count: int) -> _Reader:
-    def read(payload: bytes, at: int) -> tuple[list[Any], int]:
-        elements = []
+def _array_reader(read_element: _Reader, fixed_count: int) -> _Reader:
+    def read(payload: bytes, at: int, values: list[Any]) -> int:
+        count = fixed_count
+        if not count:
+            count, at = _U16(payload, at)[0], at + 2
+        elements: list[Any] = []
         for _ in range(count):
-            element, at = read_element(payload, at)
-            elements.append(element)
-        return elements, at
-
-    return read
-
-
-def _array_reader(read_element: _Reader) -> _Reader:
-    def read(payload: bytes, at: int) -> tuple[list[Any], int]:
-        count, at = _U16(payload, at)[0], at + 2
-        elements = []
-        for _ in range(count):
-            element, at = read_element(payload, at)
-            elements.append(element)
-        return elements, at
+            at = read_element(payload, at, elements)
+        values.append(elements)
+        return at
 
     return read

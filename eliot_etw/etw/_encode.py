@@ -148,7 +148,7 @@ class _Program:
             return b"".join((p0(len(b0)), b0, p2(len(b1)), b1, p4(v2), ))
 
     To call a writer for each field takes four times as long (3 texts and 4 numbers).
-    To make the function takes 0.15 ms.
+    To make the function takes as long as 300 calls of it.
     """
 
     def __init__(self) -> None:
@@ -164,8 +164,10 @@ class _Program:
         self._taken.append(f"v{index}")
         packing = None if _is_many(field) else _little_endian(field, pointer_size_bytes)
         if packing is not None:
-            self._names[f"c{index}"] = packing.codec and packing.codec.encode
-            number = f"v{index}" if packing.codec is None else f"c{index}(v{index})"
+            number = f"v{index}"
+            if packing.codec is not None:
+                self._names[f"c{index}"] = packing.codec.encode
+                number = f"c{index}(v{index})"
             self._run.append((packing.format[1:], number))
         elif write is _write_utf8:
             self._texts.append(f'    b{index} = v{index}.encode("utf-8", "surrogatepass")\n')
