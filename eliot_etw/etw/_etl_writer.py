@@ -52,8 +52,9 @@ class EtlWriter:
 
     **What is in the file when.** Unless `flush_interval_s` says otherwise, each event is handed to
     the operating system before `write` returns: the file can be read while it is being written,
-    and has all events after the program was killed. `close` adds the times and counts that
-    a finished trace has. When the system itself fails, the last seconds may be lost.
+    and has all events after the program was killed. With an interval, those that are younger may
+    be lost then, and at exit without `close`. `close` adds the times and counts that a finished
+    trace has. When the system itself fails, the last seconds may be lost.
 
     **When the disk is full** `write` raises, and the file stays readable. Up to one buffer of
     events is kept, and is tried again with the next; beyond that events are refused.
@@ -78,8 +79,7 @@ class EtlWriter:
             logger_name: What the trace says its session was called.
             buffer_size_bytes: An event must fit a buffer. 4 KiB to 1 MiB, in steps of 1 KiB.
             flush_interval_s: How long events may wait in memory, which saves two thirds of the
-                time. No clock wakes the writer: they wait until an event comes after that time,
-                a buffer is full, or `flush` or `close` is called.
+                time. After it a thread writes them; so do a full buffer, `flush` and `close`.
 
         Raises:
             OSError: If the file cannot be written.
@@ -93,7 +93,7 @@ class EtlWriter:
             raise ValueError(msg)
         self._buffer_size = buffer_size_bytes
         self._longest = min(buffer_size_bytes - BUFFER_HEADER_BYTES, _LONGEST_RECORD)
-        self._interval_ns = int(flush_interval_s * 1e9)
+        self._interval_s = flush_interval_s
         self._names = "".join(
             f"{name[:_LONGEST_NAME]}\0" for name in (logger_name, os.path.abspath(path))
         ).encode("utf-16-le", "replace")
@@ -101,7 +101,7 @@ class EtlWriter:
         self._lock = threading.Lock()
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
-        self._flushed_ns = time.monotonic_ns()
+        self._timer: threading.Timer | None = None
         self._streams: list[_Written] = []
         self._end = 0  # of what is whole in the file
         self._sequence = 0
@@ -160,8 +160,10 @@ class EtlWriter:
                 self._write_out()
             self._pending.append((ticks - self._boot, record))
             self._pending_bytes += len(record)
-            if time.monotonic_ns() - self._flushed_ns >= self._interval_ns:
+            if not self._interval_s:
                 self._write_out()
+            elif self._timer is None:
+                self._set_timer()
 
     def flush(self) -> None:
         """Hand all events to the operating system. Raises as `write` does."""
@@ -181,6 +183,8 @@ class EtlWriter:
         with self._lock:
             if self._file.closed:
                 return
+            if self._timer is not None:
+                self._timer.cancel()
             with self._file:
                 self._write_out()
                 newest = max((stream.newest + self._boot for stream in self._streams), default=0)
@@ -229,7 +233,23 @@ class EtlWriter:
         for stream in self._streams:
             if stream.stored_bytes != len(stream.content):
                 self._store(stream, FLUSH_MARKER | HAS_PROCESSOR_INDEX)
-        self._flushed_ns = time.monotonic_ns()
+
+    def _set_timer(self) -> None:
+        """Let a thread write out what waits; none is there while nothing waits."""
+        self._timer = threading.Timer(self._interval_s, self._on_timer)
+        self._timer.daemon = True
+        try:
+            self._timer.start()
+        except RuntimeError:  # the interpreter is going down
+            self._timer = None
+            self._write_out()
+
+    def _on_timer(self) -> None:
+        """Write out what waits. What fails now is told to whoever writes next."""
+        with self._lock, suppress(OSError):
+            self._timer = None
+            if not self._file.closed:
+                self._write_out()
 
     def _place(self, raw_time: int, record: bytes) -> None:
         """Put a record into the buffer of the first processor that is not past its time."""

@@ -8,6 +8,7 @@ import sys
 import threading
 from itertools import pairwise
 from struct import unpack_from
+from time import time_ns
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 
 from eliot_etw.etw import _etl_writer
 from eliot_etw.etw._etl import EtlWriter, read_etl
-from eliot_etw.etw._records import encode_record
+from eliot_etw.etw._records import EPOCH, encode_record
 from tests.etw._traces import NOW, event, events
 
 
@@ -44,6 +45,14 @@ def write(path, written, **options):
         for one in written:
             writer.write(one)
     return path.read_bytes()
+
+
+def wait_for_timer(writer):
+    """Wait until nothing is left to be done by a timer."""
+    with writer._lock:  # which the timer has, from when it says that it is gone until it is done
+        timer = writer._timer
+    if timer is not None:
+        timer.join(10)
 
 
 @pytest.fixture(scope="module")
@@ -189,6 +198,33 @@ class TestWhileWriting:
             writer.flush()
             assert (0, 1) == (before, len(read(path)))
 
+    def test_nobody_asks(self, path):
+        """After the interval waiting events are written, though no other event comes."""
+        with EtlWriter(path, flush_interval_s=0.001) as writer:
+            for number in (1, 2):
+                writer.write(event())
+                wait_for_timer(writer)
+                assert number == len(read(path))
+
+    def test_no_thread_is_left(self, path):
+        """close() does not leave a thread to wait for its time."""
+        write(path, [event()], flush_interval_s=1000)
+        left = [one for one in threading.enumerate() if isinstance(one, threading.Timer)]
+        for timer in left:
+            timer.join(10)
+        assert [] == [one for one in left if one.is_alive()]
+
+    def test_no_thread_can_be_started(self, path, monkeypatch):
+        """While the interpreter goes down events are written at once."""
+
+        def refuse(self):
+            raise RuntimeError("can't create new thread at interpreter shutdown")
+
+        with EtlWriter(path, flush_interval_s=1000) as writer:
+            monkeypatch.setattr(threading.Timer, "start", refuse)
+            writer.write(event())
+            assert [event()] == read(path)
+
     def test_sorted_while_they_wait(self, path):
         """Events that wait together need no second processor."""
         write(path, [event(NOW - number) for number in range(30)], flush_interval_s=1000)
@@ -262,6 +298,16 @@ class TestFullDisk:
         writer.write(third)
         assert [first, second, third] == read(path)
         writer.close()
+
+    def test_when_nobody_asks(self, path):
+        """What could not be written after the interval is written later."""
+        with EtlWriter(path, flush_interval_s=0.001) as writer:
+            real = writer._file
+            writer._file = FullDisk(real)
+            writer.write_record(time_ns() // 100 + EPOCH + 10**9, encode_record(event(), 0))
+            wait_for_timer(writer)
+            writer._file = real
+        assert 1 == len(read(path))
 
     def test_memory_is_bounded(self, path):
         """Not more than a buffer's worth of events waits for the disk."""
