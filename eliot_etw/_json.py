@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator
+from datetime import date, time
 from enum import Enum
 from json.encoder import encode_basestring, encode_basestring_ascii
-from math import isfinite
 from threading import local
 from typing import Any
 
@@ -19,6 +19,13 @@ from eliot_etw.typing import JsonDefault, MessageDict
 
 APPEND_NEWLINE = orjson.OPT_APPEND_NEWLINE
 
+# While it writes, orjson must call nothing that may be written in Python: it crashes the program
+# if such code, or another thread meanwhile, changes a list or dict that is being written (a
+# default function), or raises (a slot of a dataclass that was never set, a time zone). Only the
+# attribute `value` of enums is left, for which it has no option.
+_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+LINE_OPTIONS = _OPTIONS | orjson.OPT_APPEND_NEWLINE
+
 # Beyond this depth a value becomes its repr. Readers give up earlier than writers: Python's json
 # at its recursion limit of 1,000 frames, others at 512.
 _MAX_DEPTH = 500
@@ -27,6 +34,10 @@ _MAX_CONVERSIONS = 10
 # Beyond the greatest number of 64-bit floating point, strict readers (orjson is one) reject the
 # whole line.
 _MAX_DOUBLE = int(sys.float_info.max)
+# How deep orjson goes at most.
+_ORJSON_DEPTH = 255
+# What JSON knows as it is, but for large integers and odd texts.
+_PLAIN = frozenset({str, int, float, bool, type(None)})
 CIRCULAR = "eliot: circular reference"
 
 
@@ -48,10 +59,8 @@ def encode_line(message: MessageDict, default: JsonDefault = json_default) -> by
         The line. Never raises for what the message holds.
     """
     try:
-        return orjson.dumps(message, default, APPEND_NEWLINE)
-    except TypeError as error:
-        if error.__cause__ is not None and not isinstance(error.__cause__, Exception):
-            raise error.__cause__ from None  # Ctrl-C came while the default function ran
+        return orjson.dumps(message, None, LINE_OPTIONS)
+    except TypeError:
         return encode_carefully(message, default)
 
 
@@ -61,12 +70,25 @@ def encode_strictly(message: MessageDict, default: JsonDefault) -> bytes:
     Raises:
         TypeError: If the message holds what JSON or the default function does not know.
     """
-    return orjson.dumps(message, default)
+    return orjson.dumps(message, lambda value: _convert(value, default), _OPTIONS)
 
 
 def encode_carefully(message: Any, default: JsonDefault = json_default) -> bytes:
     """Do what `encode_line` says for messages that orjson refuses, at a tenth of its speed."""
-    return "".join(_Pieces(default).of(message)).encode() + b"\n"
+    try:
+        # Mostly it is one value that is hard to write, and the rest can be left to orjson.
+        parts = {
+            name: value if type(value) in _PLAIN else _fragment(value, default)
+            for name, value in list(dict.items(message))
+        }
+        return orjson.dumps(parts, None, LINE_OPTIONS)
+    except TypeError:
+        return "".join(_Pieces(default).of(message)).encode() + b"\n"
+
+
+def _fragment(value: Any, default: JsonDefault) -> orjson.Fragment:
+    """Write a value that becomes part of what orjson writes."""
+    return orjson.Fragment("".join(_Pieces(default).of(value)).encode())
 
 
 def in_ascii(line: bytes) -> str:
@@ -103,23 +125,36 @@ class _Pieces:
                 yield before + self._begin(child)
 
     def _begin(self, value: Any) -> str:
-        """Write a scalar whole, or open a container."""
+        """Write what orjson takes, or what is no container; open a container."""
         identity = id(value)
         if identity in self._ids:
             return _text(CIRCULAR)
         try:
             for _ in range(_MAX_CONVERSIONS):
-                scalar = _scalar(value)
-                if scalar is not None:
-                    return scalar
-                if isinstance(value, (dict, list, tuple)):
+                native = self._native(value)
+                if native is not None:
+                    return native
+                if isinstance(value, (dict, list)) or type(value) is tuple:
                     if len(self._open) >= _MAX_DEPTH:
                         break
                     return self._enter(value, identity)
-                value = self._convert(value)
+                if isinstance(value, str):
+                    return _text(value)
+                if isinstance(value, int) and not isinstance(value, Enum):
+                    return _integer(value)
+                value = _convert(value, self._default)
         except Exception:  # noqa: BLE001, S110 - a user's default, or a value's own methods
             pass
         return _text(safe_repr(value))
+
+    def _native(self, value: Any) -> str | None:
+        """Write what orjson takes, unless it may be too deep."""
+        if len(self._open) >= _MAX_DEPTH - _ORJSON_DEPTH and type(value) not in _PLAIN:
+            return None
+        try:
+            return orjson.dumps(value, None, _OPTIONS).decode()
+        except TypeError:
+            return None
 
     def _enter(self, value: Any, identity: int) -> str:
         """Open a dict or a list."""
@@ -133,14 +168,23 @@ class _Pieces:
         self._ids.add(identity)
         return "{" if isinstance(value, dict) else "["
 
-    def _convert(self, value: Any) -> Any:
-        """Take one step from a rich value towards JSON."""
-        if hasattr(type(value), "__dataclass_fields__"):
-            return _attributes(value)
-        try:
-            return orjson.loads(orjson.dumps(value))
-        except TypeError:
-            return self._default(value)
+
+def _convert(value: Any, default: JsonDefault) -> Any:
+    """Take one step from a rich value towards JSON: what orjson would do, or the default."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, (date, time)):
+        return value.isoformat()
+    if isinstance(value, float):
+        return float.__float__(value)
+    if hasattr(type(value), "__dataclass_fields__"):
+        return _attributes(value)
+    try:
+        return default(value)
+    except Exception:
+        if isinstance(value, tuple):
+            return [*tuple.__iter__(value)]
+        raise
 
 
 def _attributes(value: Any) -> dict[str, Any]:
@@ -165,22 +209,10 @@ def _text(value: str) -> str:
     return encode_basestring(_visible(value))
 
 
-def _scalar(value: Any) -> str | None:
-    """Write a value that is no container; None if it is none of JSON's own."""
-    if value is None:
-        return "null"
-    if value is True:
-        return "true"
-    if value is False:
-        return "false"
-    if isinstance(value, str):
-        return _text(value)
-    if isinstance(value, int) and not isinstance(value, Enum):
-        digits = _digits(value)
-        return digits if -_MAX_DOUBLE <= value <= _MAX_DOUBLE else _text(digits)
-    if isinstance(value, float):
-        return float.__repr__(value) if isfinite(value) else "null"
-    return None
+def _integer(value: int) -> str:
+    """Write an integer beyond 64 bits."""
+    digits = _digits(value)
+    return digits if -_MAX_DOUBLE <= value <= _MAX_DOUBLE else _text(digits)
 
 
 def _digits(value: int) -> str:
@@ -220,11 +252,13 @@ def _key(key: object) -> str:
             return str.__str__(key)
         if isinstance(key, bytes):
             return key.decode("utf-8", "backslashreplace")
-        if isinstance(key, int) and not isinstance(key, (bool, Enum)):
+        if type(key) in _PLAIN and type(key) is not int:
+            return orjson.dumps(key).decode()
+        if isinstance(key, int) and not isinstance(key, Enum):
             return _digits(key)
-        return _scalar(key) or safe_repr(key)
-    except Exception:  # noqa: BLE001 - a key's own methods may raise anything
-        return safe_repr(key)
+    except Exception:  # noqa: BLE001, S110 - a key's own methods may raise anything
+        pass
+    return safe_repr(key)
 
 
 # Only a run of 19 digits can be an integer beyond 64 bits, which orjson would read as a float.

@@ -5,6 +5,7 @@ from collections import OrderedDict
 from contextlib import suppress
 from copy import deepcopy
 from dataclasses import dataclass, field
+from datetime import date, datetime, time, timezone, tzinfo
 from enum import Enum
 from typing import NamedTuple
 
@@ -336,6 +337,11 @@ class TestContainers:
         """A value reads the same whether or not something else in the message is odd."""
         assert expected == written(value)
 
+    def test_slot_never_set(self):
+        """A dataclass with a slot that was never set is logged without it."""
+        value = Slotted.__new__(Slotted)
+        assert written([value]) == [{}]
+
     def test_added_attribute(self):
         """What was added to a dataclass's instance is logged too."""
         value = Plain(1)
@@ -423,6 +429,12 @@ class TestUnknownValues:
         assert written(Colour, default=default) == repr(Colour)
         assert written(NoRepr(), default=default) == UNPRINTABLE
 
+    def test_default_decides(self):
+        """The default function is asked about named tuples, and only what it refuses is a list."""
+        line = encode_line({"v": Point(1, 2)}, lambda value: value._asdict())
+        assert read(line)["v"] == {"x": 1, "y": 2}
+        assert written(Point(1, 2), default=lambda value: 1 / 0) == [1, 2]
+
     def test_default_returns_itself(self):
         """A default function that converts nothing leads to the repr."""
         value = ValueError("x")
@@ -440,6 +452,35 @@ class TestUnknownValues:
 
         with pytest.raises(KeyboardInterrupt):
             encode_line({"v": object()}, default)
+
+
+class Nowhere(tzinfo):
+    """A time zone that does not know its offset."""
+
+    def utcoffset(self, when):
+        raise Raising
+
+
+class TestTimes:
+    """Dates and times."""
+
+    @pytest.mark.parametrize(
+        ("value", "expected"),
+        [
+            (date(2024, 2, 29), "2024-02-29"),
+            (time(1, 2, 3), "01:02:03"),
+            (time(1, 2, tzinfo=timezone.utc), "01:02:00+00:00"),
+            (datetime(2024, 2, 29, 1, 2, 3, 4), "2024-02-29T01:02:03.000004"),
+            (datetime(2024, 2, 29, tzinfo=timezone.utc), "2024-02-29T00:00:00+00:00"),
+        ],
+    )
+    def test_iso_8601(self, value, expected):
+        """They are written as ISO 8601 says."""
+        assert expected == written(value)
+
+    def test_no_offset(self):
+        """A time whose zone raises is written by its repr, if that can be had."""
+        assert isinstance(written(datetime(2024, 2, 29, tzinfo=Nowhere())), str)
 
 
 class TestLoggingWhileConverting:
