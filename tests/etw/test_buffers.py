@@ -5,7 +5,7 @@ from dataclasses import replace
 from struct import pack, pack_into
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eliot_etw.etw import _buffers
@@ -122,6 +122,7 @@ class TestLogHeader:
         )
 
     @given(st.binary(max_size=400))
+    @settings(deadline=None)
     def test_any_bytes(self, data):
         """What is no header is none; the rest may say anything."""
         for prefix in (b"", log_header_32("x")[:8]):
@@ -218,6 +219,7 @@ class TestFindEvents:
         assert expected == find_events(content + bad.ljust(100, b"\1"), Counter())
 
     @given(st.binary(max_size=300))
+    @settings(deadline=None)
     def test_any_bytes(self, data):
         """Whatever follows, the events before it are found."""
         found, _ = find_events(record(-(2**63)) + data, Counter())

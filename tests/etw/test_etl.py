@@ -406,11 +406,13 @@ class TestFuzz:
         self.survive(mutate(sample(name).read_bytes(), wanted))
 
     @given(changes)
+    @settings(deadline=None)
     def test_mutated_traces(self, wanted):
         """A trace with compressed buffers of two processors, damaged anywhere."""
         self.survive(mutate(SMALL, wanted))
 
     @given(st.binary(max_size=400), st.sampled_from([NORMAL, COMPRESSED]))
+    @settings(deadline=None)
     def test_any_bytes(self, content, flags):
         """A buffer with anything in it."""
         head = BUFFER_HEADER.pack(72 + len(content), 999, 0, 0, 0, 0, 0, 0, 3, 0, flags, 0)

@@ -92,7 +92,7 @@ class TestRoundTrip:
 
     @pytest.mark.parametrize("interval", [0.0, 1000.0])
     @given(written=st.lists(events, max_size=20))
-    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
     def test_any_events(self, tmp_path, interval, written):
         """All fields, in the order of time; of one moment, in the order of writing."""
         data = write(
@@ -251,6 +251,7 @@ class TestWhileWriting:
         assert ([event()] * 5, 0, 0) == (read(path), header.end_ticks, header.buffers_written)
 
     @given(size=st.integers(0))
+    @settings(deadline=None)
     def test_cut_off_anywhere(self, whole, size):
         """Of a file that ends anywhere, all events of whole buffers come back, and no others."""
         written, data = whole

@@ -4,7 +4,7 @@ from struct import pack
 from uuid import UUID
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eliot_etw.etw._buffers import find_events
@@ -22,6 +22,7 @@ GROUP = UUID("4f50731a-89cf-4782-b3e0-dce8c90476ba")
 
 
 @given(events, st.binary(max_size=9))
+@settings(deadline=None)
 def test_decodes_what_was_encoded(one, before):
     """An event is the same after it was a record."""
     content = before + encode_record(one, one.ticks)
@@ -113,6 +114,7 @@ class TestTraits:
         assert ("", None) == parse_traits(b"")
 
     @given(st.binary(max_size=60))
+    @settings(deadline=None)
     def test_any_bytes(self, blob):
         """Damaged traits give what can be read."""
         assert isinstance(parse_traits(blob)[0], str)

@@ -1,6 +1,6 @@
 """Tests of the decompression of buffers."""
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from eliot_etw.etw._xpress import decompress
@@ -29,6 +29,7 @@ class TestSpecification:
 
 
 @given(data)
+@settings(deadline=None)
 def test_gives_back_what_was_compressed(original):
     """All lengths of matches are understood."""
     assert original == decompress(compress(original), len(original))
@@ -40,6 +41,7 @@ def test_longest_lengths():
 
 
 @given(data, st.data())
+@settings(deadline=None)
 def test_what_is_cut_off_gives_its_beginning(original, choices):
     """Of a buffer that ends too early, what is there is right."""
     stored = compress(original)
@@ -49,6 +51,7 @@ def test_what_is_cut_off_gives_its_beginning(original, choices):
 
 
 @given(st.binary(max_size=200), st.integers(0, 500))
+@settings(deadline=None)
 def test_any_bytes(stored, size):
     """Damaged data raises nothing, and makes no more than was asked for."""
     assert len(decompress(stored, size)) <= size
