@@ -1,8 +1,12 @@
 """Events of every kind, for Hypothesis."""
 
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 from eliot_etw.etw import Field, FileTime, InType, OutType, Schema, SystemTime
+
+# How long an example takes is a matter of what else the machine does.
+PATIENT = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
 def whole(bits, *, signed):

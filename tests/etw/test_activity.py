@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from eliot_etw.etw import activity_id
 from eliot_etw.etw._activity import _pack
+from tests.etw._schemas import PATIENT
 
 TASK = "2b1d7d60-0d6c-4f5e-9d35-4b6a6a8f1a11"
 PROCESSES = st.integers(0, (1 << 32) - 1)
@@ -55,6 +56,7 @@ class TestForm:
         assert _pack([1, 1, 6]) == bytes.fromhex("11600000 00000000 00000000".replace(" ", ""))
         assert is_activity_path(bytes.fromhex("1160000000000000 00000000e2f19d59"), 2140)
 
+    @PATIENT
     @given(st.lists(st.integers(1, 10) | st.integers(0, (1 << 32) - 1), max_size=8))
     def test_numbers_there_and_back(self, path):
         """PerfView reads the numbers that were written, as many as fit."""
@@ -80,6 +82,7 @@ class TestForm:
         """Small numbers take half a byte, larger ones as many as they need."""
         assert _pack(path).hex() == expected.ljust(24, "0")
 
+    @PATIENT
     @given(st.text(), LEVELS, PROCESSES)
     def test_all_pass_for_activity_paths(self, task_uuid, level, process_id):
         """The checksum is right for whatever task, place and process there is."""
@@ -121,6 +124,7 @@ class TestPlace:
 class TestSame:
     """Who computes an id anew gets the same."""
 
+    @PATIENT
     @given(LEVELS)
     def test_level_of_any_type(self, level):
         """A list from a message and a tuple from an action give the same."""

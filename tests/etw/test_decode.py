@@ -22,7 +22,7 @@ from eliot_etw.etw import (
     decode_event,
 )
 from eliot_etw.exceptions import EliotError, InvalidEvent
-from tests.etw._schemas import events
+from tests.etw._schemas import PATIENT, events
 
 
 def metadata_of(body):
@@ -186,6 +186,7 @@ class TestAsDict:
 
 
 @pytest.mark.parametrize("pointer_size_bytes", [4, 8])
+@PATIENT
 @given(events())
 def test_what_was_encoded_is_decoded(pointer_size_bytes, event):
     """Every type, in every form and nesting, comes back equal."""
@@ -273,6 +274,7 @@ class TestDamage:
             decode_event(metadata_of(b"\0%d" % number + b"x" * 30_000 + b"\0"), b"")
         assert sum(len(blob) for blob, _ in _decode._KNOWN._found) <= _decode._Known.MAX_BYTES
 
+    @PATIENT
     @given(st.binary(max_size=60), st.binary(max_size=40), st.sampled_from([4, 8]))
     @example(b"\0a\0f\0\x86\x02", b"\xff\xdf", 8)
     def test_any_bytes(self, body, payload, pointer_size_bytes):
@@ -280,6 +282,7 @@ class TestDamage:
         with suppress(InvalidEvent):
             decode_event(metadata_of(b"\0" + body), payload, pointer_size_bytes)
 
+    @PATIENT
     @given(events(), st.data())
     def test_mutated_bytes(self, event, data):
         """Whatever happened to the bytes, there is an event or an InvalidEvent."""

@@ -24,6 +24,7 @@ from eliot_etw.etw import (
     provider_traits,
 )
 from eliot_etw.exceptions import InvalidEvent
+from tests.etw._schemas import PATIENT
 
 GUID = UUID("00010203-0405-0607-0809-0a0b0c0d0e0f")
 NOW = datetime(2026, 2, 3, 4, 5, 6, 789012, timezone(timedelta(hours=1)))
@@ -192,6 +193,7 @@ class TestSameAsMicrosofts:
         expected = encoder.metadata, encoder.payload([1, (("2",), [3, 4]), 5])
         assert theirs.blobs == expected
 
+    @PATIENT
     @given(
         st.lists(
             st.text(st.characters(codec="utf-8"))
@@ -226,6 +228,7 @@ class TestSameAsMicrosofts:
         assert bytes(provider._Provider__traits) == provider_traits("MyCompany.MyProgram", group)
         assert provider.id == provider_guid("MyCompany.MyProgram")
 
+    @PATIENT
     @given(st.text(st.characters(min_codepoint=1, max_codepoint=0x17F), min_size=1))
     def test_guid(self, microsoft, name):
         """The GUID of any name that we take is the one that they make."""

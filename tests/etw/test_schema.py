@@ -6,11 +6,12 @@ from hypothesis import given
 from eliot_etw.etw import Field, InType, OutType, Schema
 from eliot_etw.etw._schema import encode_metadata, parse_metadata
 from eliot_etw.exceptions import InvalidEvent
-from tests.etw._schemas import events
+from tests.etw._schemas import PATIENT, events
 
 NUMBER = Field("n", InType.INT64)
 
 
+@PATIENT
 @given(events())
 def test_what_was_encoded_is_parsed(event):
     """Every schema comes back equal."""

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from eliot_etw.etw import FileTime
 from eliot_etw.etw._values import sid_from_text, sid_to_text
+from tests.etw._schemas import PATIENT
 
 TIMES = st.datetimes(min_value=datetime(1601, 1, 2), timezones=st.timezones())
 
@@ -20,6 +21,7 @@ class TestFileTime:
         epoch = datetime(1970, 1, 1, tzinfo=timezone.utc)
         assert FileTime.from_datetime(epoch) == 116_444_736_000_000_000
 
+    @PATIENT
     @given(TIMES)
     def test_datetime_there_and_back(self, time):
         """No microsecond is lost, whatever the time zone."""
@@ -28,6 +30,10 @@ class TestFileTime:
     def test_steps_below_a_microsecond(self):
         """What a datetime cannot hold is cut off, not rounded up."""
         assert FileTime(19).to_datetime() - FileTime(0).to_datetime() == timedelta(microseconds=1)
+
+    def test_repr(self):
+        """It shows what it is, and can be typed in again."""
+        assert repr(FileTime(19)) == "FileTime(19)"
 
     def test_no_time_zone(self):
         """A time that could be any is refused."""
