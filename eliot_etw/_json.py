@@ -17,8 +17,6 @@ from eliot_etw._safe import name_beside, safe_repr
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 
-APPEND_NEWLINE = orjson.OPT_APPEND_NEWLINE
-
 # While it writes, orjson must call nothing that may be written in Python: it crashes the program
 # if such code, or another thread meanwhile, changes a list or dict that is being written (a
 # default function), or raises (a slot of a dataclass that was never set, a time zone). Only the

@@ -548,7 +548,6 @@ eliot.log_message("t", value=[value], after=1)
 """
 
 
-@pytest.mark.xfail(strict=True, reason="FileDestination has orjson call what may be Python code")
 @pytest.mark.parametrize("name", CRASHES)
 def test_crash(tmp_path, name):
     """No value ends the process."""

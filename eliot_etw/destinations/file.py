@@ -14,7 +14,7 @@ from typing import IO, Any
 from orjson import dumps
 
 from eliot_etw._counter import Counter
-from eliot_etw._json import APPEND_NEWLINE, choose_default, encode_carefully, in_ascii
+from eliot_etw._json import LINE_OPTIONS, choose_default, encode_carefully, in_ascii
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 
@@ -101,7 +101,7 @@ class FileDestination:
         """Write a message. Raises what the operating system does; the dispatcher reports it."""
         # Not by encode_line, which would be one call more for every message.
         try:
-            line = dumps(message, self._default, APPEND_NEWLINE)
+            line = dumps(message, None, LINE_OPTIONS)
         except TypeError:
             line = encode_carefully(message, self._default)
         try:
