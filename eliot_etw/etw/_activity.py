@@ -7,9 +7,9 @@ sum of those, the number ``0x599D99AD`` and, by XOR, the id of the process.
 The path of an action is 1 (where .NET has its application domain), a number made from the
 task's UUID, and then the action's place in its task. So it is ``1, 2893567203, 2, 3`` for the
 action ``/2/3``, and a tool that prints paths shows where it belongs.
-What does not fit into 12 bytes (some ten levels, or fewer with places above 10) gets a
-path of a hash instead: no tool shows its place, but PerfView nests it as well, for it nests by
-the related activity that comes with a start.
+What does not fit into 12 bytes (more than 14 levels, or fewer with places above 10) gets a path
+of a hash instead: no tool shows its place, but PerfView nests it as well, for it nests by the
+related activity that comes with a start.
 
 The number of a task has 32 bits: of a thousand tasks that one process has open at a time, two
 share theirs by a chance of 1 in 8,600. Our own readers go by the task's UUID in the payload.
