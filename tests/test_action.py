@@ -1,0 +1,515 @@
+"""Tests of actions: a start, an end, and a place in the tree for all in between."""
+
+import gc
+import threading
+import weakref
+from collections import defaultdict
+from time import time
+from uuid import UUID
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from eliot_etw import (
+    Action,
+    ActionType,
+    Field,
+    Message,
+    add_destinations,
+    current_action,
+    fields,
+    log_message,
+    remove_destination,
+    start_action,
+    start_task,
+)
+from eliot_etw._task_level import TaskLevel
+from eliot_etw.destinations import MemoryDestination
+from eliot_etw.exceptions import InvalidTaskID
+
+
+class CopyError(Exception):
+    """What actions of these tests fail with."""
+
+
+def levels_of(messages):
+    """Return the places, in order of logging."""
+    return [message["task_level"] for message in messages]
+
+
+def without_time(message):
+    """Return a message without its time."""
+    return {key: value for key, value in message.items() if key != "timestamp"}
+
+
+class TestMessages:
+    """What is logged."""
+
+    def test_start(self, messages):
+        """The start has the type, the status, the fields, and the first place in the action."""
+        action = start_action(action_type="a", x=1)
+        assert without_time(messages[0]) == {
+            "action_type": "a",
+            "action_status": "started",
+            "task_uuid": action.task_uuid,
+            "task_level": [1],
+            "x": 1,
+        }
+
+    def test_success(self, messages):
+        """The end has the type, the status and the next place, and not the fields of the start."""
+        with start_action(action_type="a", x=1) as action:
+            pass
+        assert without_time(messages[1]) == {
+            "action_type": "a",
+            "action_status": "succeeded",
+            "task_uuid": action.task_uuid,
+            "task_level": [2],
+        }
+
+    def test_failure(self, messages):
+        """An action fails if its block raises; the end says with what, and the error passes."""
+        error = CopyError("no room")
+        with pytest.raises(CopyError) as raised, start_action(action_type="a"):
+            raise error
+        assert raised.value is error
+        end = messages[1]
+        assert (end["action_status"], end["reason"]) == ("failed", "no room")
+        assert end["exception"] == f"{CopyError.__module__}.CopyError"
+
+    @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit, GeneratorExit])
+    def test_interrupt(self, messages, error):
+        """An interrupt is a failure, too, and passes."""
+        with pytest.raises(error), start_action(action_type="a"):
+            raise error
+        assert messages[1]["exception"] == f"builtins.{error.__name__}"
+
+    def test_timestamps(self, messages):
+        """Each message has the time at which it was logged, in seconds since the epoch."""
+        before = time()
+        with start_action(action_type="a"):
+            log_message("t")
+        times = [before, *(message["timestamp"] for message in messages), time()]
+        assert sorted(times) == times
+
+    def test_success_fields(self, messages):
+        """They are in the end; of a name that is given twice the last value counts."""
+        with start_action(action_type="a") as action:
+            action.add_success_fields(x=1, y=1)
+            action.add_success_fields(y=2)
+        assert (messages[1]["x"], messages[1]["y"]) == (1, 2)
+
+    def test_success_fields_of_a_failure(self, messages):
+        """They are not in the end of an action that failed."""
+        action = start_action(action_type="a")
+        action.add_success_fields(x=1)
+        action.finish(CopyError())
+        assert "x" not in messages[1]
+
+    @pytest.mark.parametrize("name", ["self", "exception", "fields"])
+    def test_success_fields_of_any_name(self, messages, name):
+        """Any text is a legal name."""
+        with start_action(action_type="a") as action:
+            action.add_success_fields(**{name: 1})
+        assert messages[1][name] == 1
+
+    def test_nobody_shares(self, messages):
+        """A destination that gets a message may keep it: no other message is the same object."""
+        with start_action(action_type="a") as action:
+            action.add_success_fields(x=[1])
+            log_message("t")
+        assert len({id(message) for message in messages}) == 3
+        assert len({id(message["task_level"]) for message in messages}) == 3
+
+
+class TestFinish:
+    """Ends that are logged by hand."""
+
+    def test_once(self, messages):
+        """A second end is none: the first one counts."""
+        action = start_action(action_type="a")
+        action.finish()
+        action.finish(CopyError())
+        assert [m["action_status"] for m in messages] == ["started", "succeeded"]
+
+    def test_failed(self, messages):
+        """An action that is ended with an exception has failed with it."""
+        start_action(action_type="a").finish(CopyError("no room"))
+        assert (messages[1]["action_status"], messages[1]["reason"]) == ("failed", "no room")
+
+    def test_within_the_block(self, messages):
+        """An action that was ended in its block is not ended by the block."""
+        with start_action(action_type="a") as action:
+            action.finish(CopyError())
+        assert [m["action_status"] for m in messages] == ["started", "failed"]
+
+    def test_log_after_it(self, messages):
+        """What is logged to an action after its end still has its own place there."""
+        action = start_action(action_type="a")
+        action.finish()
+        action.log("late")
+        assert levels_of(messages) == [[1], [2], [3]]
+
+
+class TestPlaces:
+    """The tree."""
+
+    def test_nested(self, messages):
+        """The n-th item of an action has the place n; the items of a child are within it."""
+        with start_action(action_type="outer") as outer:
+            log_message("one")
+            with start_action(action_type="inner") as inner:
+                log_message("two")
+            log_message("three")
+        assert levels_of(messages) == [[1], [2], [3, 1], [3, 2], [3, 3], [4], [5]]
+        assert {outer.task_uuid} == {m["task_uuid"] for m in messages} == {inner.task_uuid}
+        assert (TaskLevel(()), TaskLevel([3])) == (outer.task_level, inner.task_level)
+
+    def test_task(self, messages):
+        """A task is one of its own, whatever the current action is."""
+        with start_action(action_type="outer") as outer, start_task(action_type="t") as task:
+            log_message("within")
+        assert levels_of(messages) == [[1], [1], [2], [3], [2]]
+        assert outer.task_uuid != task.task_uuid
+        assert str(UUID(task.task_uuid)) == task.task_uuid
+
+    def test_outside(self, messages):
+        """A message outside of any action is a task of its own."""
+        log_message("one")
+        log_message("two")
+        assert levels_of(messages) == [[1], [1]]
+        assert messages[0]["task_uuid"] != messages[1]["task_uuid"]
+
+    def test_log(self, messages):
+        """`log` logs to its action, whatever the current one is."""
+        action = start_action(action_type="a")
+        with start_action(action_type="b"):
+            action.log("t", x=1)
+        assert without_time(messages[2]) == {
+            "message_type": "t",
+            "x": 1,
+            "task_uuid": action.task_uuid,
+            "task_level": [2],
+        }
+
+    def test_child(self, messages):
+        """`child` takes a place, and logs nothing yet."""
+        action = start_action(action_type="a")
+        child = action.child(None, "b")
+        child.log("t")
+        child.finish()
+        assert (action.task_uuid, "b") == (child.task_uuid, child.action_type)
+        assert levels_of(messages) == [[1], [2, 1], [2, 2]]
+
+    @given(st.recursive(st.just("message"), lambda inner: st.lists(inner, min_size=1)))
+    def test_any_tree(self, tree):
+        """In any tree each place from the first to the last of each action is taken once."""
+
+        def log(item):
+            if item == "message":
+                log_message("t")
+            else:
+                with start_action(action_type="a"):
+                    for part in item:
+                        log(part)
+
+        memory = MemoryDestination()
+        add_destinations(memory)
+        with start_action(action_type="root"):
+            log(tree)
+        remove_destination(memory)
+        levels = [tuple(level) for level in levels_of(memory.messages)]
+        assert len(set(levels)) == len(levels)
+        places = defaultdict(set)
+        for level in levels:
+            for depth, place in enumerate(level):
+                places[level[:depth]].add(place)
+        assert {
+            within: set(range(1, len(taken) + 1)) for within, taken in places.items()
+        } == places
+
+    def test_in_many_threads(self, messages):
+        """Eight threads may log to one action: each place is taken once, none is left out."""
+        go = threading.Barrier(8)
+
+        def log(action):
+            go.wait(30)
+            for _ in range(500):
+                action.log("t")
+
+        with start_action(action_type="a") as action:
+            threads = [threading.Thread(target=log, args=(action,)) for _ in range(8)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+        assert sorted(levels_of(messages)) == [[place] for place in range(1, 4_003)]
+
+
+class TestCurrent:
+    """The action that is the current one."""
+
+    def test_block(self):
+        """An action is the current one within its block, and the one before it after it."""
+        assert current_action() is None
+        with start_action(action_type="outer") as outer:
+            assert current_action() is outer
+            with start_action(action_type="inner") as inner:
+                assert current_action() is inner
+            assert current_action() is outer
+        assert current_action() is None
+
+    def test_after_a_failure(self):
+        """The one before it is the current one again also if the block raised."""
+        with pytest.raises(CopyError), start_action(action_type="a"):
+            raise CopyError
+        assert current_action() is None
+
+    def test_start_alone(self):
+        """Starting an action does not make it the current one."""
+        start_action(action_type="a")
+        assert current_action() is None
+
+    def test_block_within_itself(self, messages):
+        """An action whose block is entered again within itself is left as often, and ends once."""
+        with start_action(action_type="outer") as outer:
+            with start_action(action_type="a") as action:
+                with action:
+                    assert current_action() is action
+                assert current_action() is action
+            assert current_action() is outer
+        assert [m["action_status"] for m in messages] == ["started"] * 2 + ["succeeded"] * 2
+
+    def test_left_without_being_entered(self, messages):
+        """Leaving a block that was never entered ends the action, and nothing else."""
+        with start_action(action_type="outer") as outer:
+            start_action(action_type="a").__exit__(None, None, None)
+            assert current_action() is outer
+        assert messages[2]["action_status"] == "succeeded"
+
+    def test_context(self, messages):
+        """`context` makes it the current one for a block, which does not end it."""
+        action = start_action(action_type="a")
+        with action.context() as entered:
+            assert entered is action is current_action()
+        assert current_action() is None
+        assert len(messages) == 1
+
+    def test_context_that_raises(self, messages):
+        """The same if the block raises."""
+        action = start_action(action_type="a")
+        with pytest.raises(CopyError), action.context():
+            raise CopyError
+        assert current_action() is None
+        assert len(messages) == 1
+
+    def test_run(self, messages):
+        """`run` calls a function within the action, which does not end with it."""
+        action = start_action(action_type="a")
+        assert action.run(lambda *args, **kwargs: (current_action(), args, kwargs), 1, f=2) == (
+            action,
+            (1,),
+            {"f": 2},
+        )
+        assert current_action() is None
+        assert len(messages) == 1
+
+    def test_run_that_raises(self):
+        """The one before it is the current one again also if the function raised."""
+
+        def fail():
+            raise CopyError
+
+        with start_action(action_type="outer") as outer:
+            with pytest.raises(CopyError):
+                start_action(action_type="a").run(fail)
+            assert current_action() is outer
+
+
+class TestParameters:
+    """What may be given by place, by name, or not at all."""
+
+    @pytest.mark.parametrize("start", [start_action, start_task])
+    def test_positions(self, messages, start):
+        """Logger, type and serializers may be given by place, as in Eliot."""
+        calls = []
+
+        class Other:
+            def write(self, dictionary, serializer=None):
+                calls.append(dictionary["x"])
+
+        start(Other(), "a", None, x=1)
+        assert calls == [1]
+        assert not messages
+
+    @pytest.mark.parametrize("start", [start_action, start_task])
+    def test_names(self, messages, start):
+        """They may be given by name as well."""
+        type_ = ActionType("a", fields(x=int), [])
+        action = start(logger=None, action_type="a", _serializers=type_._serializers, x=1)
+        assert "a" == action.action_type == messages[0]["action_type"]
+        assert not {"logger", "_serializers"} & messages[0].keys()
+
+    def test_message_type_by_name(self, messages):
+        """The type of a message may be given by name."""
+        with start_action(action_type="a") as action:
+            log_message(message_type="t")
+            action.log(message_type="u")
+        assert [m["message_type"] for m in messages[1:3]] == ["t", "u"]
+
+    def test_current_action_has_another_logger(self, messages):
+        """What is logged within an action goes to the logger of that action."""
+        calls = []
+
+        class Other:
+            def write(self, dictionary, serializer=None):
+                calls.append(dictionary)
+
+        with start_action(Other(), "a"):
+            log_message("t")
+            Message.log(message_type="u")
+        assert [call.get("message_type") for call in calls] == [None, "t", "u", None]
+        assert not messages
+
+
+class TestTaskID:
+    """Actions that go on elsewhere."""
+
+    def test_serialize(self):
+        """The id is the task and a place that nobody else takes, as ASCII bytes."""
+        with start_action(action_type="outer"), start_action(action_type="inner") as inner:
+            ids = [inner.serialize_task_id(), inner.serialize_task_id()]
+        assert ids == [f"{inner.task_uuid}@/2/{place}".encode() for place in (2, 3)]
+
+    @pytest.mark.parametrize("kind", [bytes, str])
+    def test_continue(self, messages, kind):
+        """The continuing action starts at that place, below the action that gave the id out."""
+        with start_action(action_type="a") as action:
+            task_id = action.serialize_task_id()
+        task_id = task_id if kind is bytes else task_id.decode()
+        with Action.continue_task(task_id=task_id, x=1) as continued:
+            log_message("t")
+        assert levels_of(messages) == [[1], [3], [2, 1], [2, 2], [2, 3]]
+        assert {action.task_uuid} == {m["task_uuid"] for m in messages}
+        start = messages[2]
+        assert (start["action_type"], start["x"]) == ("eliot:remote_task", 1)
+        assert continued.action_type == "eliot:remote_task"
+
+    def test_continue_with_a_type(self, messages):
+        """It may have a type of its own, and a logger given by place or by name."""
+        Action.continue_task(None, "x@/1", action_type="a")
+        Action.continue_task(logger=None, task_id="x@/1", action_type="a")
+        assert ["a", "a"] == [message["action_type"] for message in messages]
+
+    def test_no_id(self):
+        """Without an id there is an error that says what to pass."""
+        with pytest.raises(RuntimeError, match=r"needs the keyword argument task_id, got none"):
+            Action.continue_task()
+
+    def test_wrong_id(self, messages):
+        """A wrong id is an error, and logs nothing."""
+        with pytest.raises(InvalidTaskID, match="must look like"):
+            Action.continue_task(task_id="nonsense")
+        assert not messages
+
+    def test_odd_task(self, messages):
+        """A task with a name that is not ASCII is serialized, if not as itself."""
+        task_id = Action(None, "\ud800é", TaskLevel([1]), "a").serialize_task_id()
+        assert task_id.isascii()
+
+    def test_within_another_action(self, messages):
+        """The place is that of the id, whatever the current action is."""
+        with start_action(action_type="a"):
+            Action.continue_task(task_id="x@/7")
+        assert (messages[1]["task_uuid"], messages[1]["task_level"]) == ("x", [7, 1])
+
+
+def refuse(value):
+    """Serialize nothing."""
+    raise CopyError("cannot")
+
+
+class TestSerializationFailures:
+    """Types of actions whose serializers raise: the tree is without gaps."""
+
+    GOOD = Field.for_types("x", [int])
+    BAD = Field("x", refuse)
+
+    def logged(self, messages, type_, fail=False):
+        """Run an action of a type within another one, and return what was logged within it."""
+        with start_action(action_type="outer") as outer:
+            try:
+                with type_(x=1) as action:
+                    log_message("within")
+                    action.add_success_fields(x=2)
+                    if fail:
+                        raise CopyError("failed")
+            except CopyError:
+                pass
+        assert {outer.task_uuid} == {m["task_uuid"] for m in messages}
+        ours = [m for m in messages if len(m["task_level"]) == 2]
+        assert [[2, n + 1] for n in range(len(ours))] == sorted(levels_of(ours))
+        others = [m["task_level"][0] for m in messages if len(m["task_level"]) == 1]
+        assert sorted([*others, 2]) == list(range(1, len(others) + 2))
+        return ours
+
+    def test_of_the_start(self, messages):
+        """The start is logged without its fields, and why is told before the action."""
+        start, *_ = self.logged(messages, ActionType("a", [self.BAD], [self.GOOD]))
+        assert (start["action_type"], start["action_status"]) == ("a", "started")
+        assert "x" not in start
+        types = [m["message_type"] for m in messages if "message_type" in m]
+        assert types == ["eliot:traceback", "eliot:serialization_failure", "within"]
+
+    def test_of_the_success(self, messages):
+        """The end is logged without its fields."""
+        ours = self.logged(messages, ActionType("a", [self.GOOD], [self.BAD]))
+        ends = [m for m in ours if m.get("action_status") == "succeeded"]
+        assert len(ends) == 1
+        assert "x" not in ends[0]
+
+    def test_of_a_missing_field(self, messages):
+        """A success field that was never added is told of, too."""
+        ours = self.logged(messages, ActionType("a", [self.GOOD], [Field("z", str)]))
+        assert [m["action_status"] for m in ours if "action_status" in m] == [
+            "started",
+            "succeeded",
+        ]
+        assert any("'z'" in m.get("reason", "") for m in messages)
+
+    def test_failure(self, messages):
+        """The end of a failed action is logged whatever its success fields are."""
+        ours = self.logged(messages, ActionType("a", [self.GOOD], [self.BAD]), fail=True)
+        assert [m["reason"] for m in ours if "reason" in m] == ["failed"]
+
+
+class TestObject:
+    """The action itself."""
+
+    def test_repr(self):
+        """The repr tells type and place."""
+        assert repr(Action(None, "x", [2, 3], "a")) == "<Action 'a' x@/2/3>"
+
+    def test_freed(self):
+        """An action goes away with the last reference to it: it is in no cycle."""
+        gc.disable()
+        try:
+            with start_action(action_type="outer"), start_action(action_type="a") as action:
+                log_message("t")
+            gone = weakref.ref(action)
+            del action
+            assert gone() is None
+        finally:
+            gc.enable()
+
+    def test_no_attributes(self):
+        """It has no room for attributes of somebody's own: a typing error is an error."""
+        with pytest.raises(AttributeError):
+            start_action(action_type="a").typo = 1
+
+    def test_made_by_hand(self, messages):
+        """An action that is made by its class logs no start, and may log all else."""
+        with Action(None, "x", TaskLevel([1]), "a") as action:
+            action.log("t")
+        assert levels_of(messages) == [[1, 1], [1, 2]]
