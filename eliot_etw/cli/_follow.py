@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import chain
 from typing import Final
 
@@ -37,20 +38,20 @@ def follow(
         is_wanted: Says which messages to look at.
     """
     files = [FollowedFile(name, on_bad_line=source.on_bad_line) for name in source.files]
-    forest = Forest(hold_bytes=0)
-    quiet = _Quiet(forest)
     refresh_at = 0.0
-    while files:
-        for task in chain(_finished(forest, files, source, is_wanted), quiet.tasks()):
-            if view:
-                view.clear()
-            show(task)
-            refresh_at = 0.0
-        if view and time.monotonic() >= refresh_at:
-            view.show(forest.unfinished())
-            refresh_at = time.monotonic() + _REFRESH_S
-        screen.flush()
-        time.sleep(_POLL_S)
+    with closing(Forest(hold_bytes=0)) as forest:
+        quiet = _Quiet(forest)
+        while files:
+            for task in chain(_finished(forest, files, source, is_wanted), quiet.tasks()):
+                if view:
+                    view.clear()
+                show(task)
+                refresh_at = 0.0
+            if view and time.monotonic() >= refresh_at:
+                view.show(forest.unfinished())
+                refresh_at = time.monotonic() + _REFRESH_S
+            screen.flush()
+            time.sleep(_POLL_S)
 
 
 def _finished(

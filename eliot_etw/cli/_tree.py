@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import closing
 from functools import partial
 from typing import Any, Final, TypeVar, final
 
@@ -176,14 +177,15 @@ class _Program:
 
     def _read(self, show: Callable[[Task], None], screen: Screen, *, follows: bool) -> None:
         """Read to the end."""
-        forest = Forest(hold_bytes=0) if follows else Forest()
-        for message in filter(self._is_wanted, self._input) if self._prefix else self._input:
-            for task in forest.add(message):
+        messages = filter(self._is_wanted, self._input) if self._prefix else self._input
+        with closing(Forest(hold_bytes=0) if follows else Forest()) as forest:
+            for message in messages:
+                for task in forest.add(message):
+                    show(task)
+                    if follows:
+                        screen.flush()
+            for task in forest.rest():
                 show(task)
-                if follows:
-                    screen.flush()
-        for task in forest.rest():
-            show(task)
 
     def _is_wanted(self, message: MessageDict) -> bool:
         """Say whether a message is of a wanted task: whole tasks can be left out at once."""

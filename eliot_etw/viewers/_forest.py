@@ -221,6 +221,11 @@ class Forest:
         if task.spill:
             task.spill.drop(task.number)
 
+    def close(self) -> None:
+        """Give back what was taken on disk. No task may be drawn after that."""
+        if self._spill:
+            self._spill.close()
+
     def _begun(self, uuid: str) -> Task:
         """Make a task, or go on with one whose messages are on disk."""
         found = self._spill.state(uuid) if self._spill else None

@@ -11,6 +11,7 @@ import ast
 import operator
 from collections.abc import Callable
 from typing import Any, Final, TypeAlias, final
+from warnings import catch_warnings, simplefilter
 
 from eliot_etw._names import TASK_LEVEL, TASK_UUID
 from eliot_etw._require import require
@@ -154,7 +155,10 @@ def _nothing(*_: object) -> None:
 def _checked(text: str) -> ast.expr:
     """Parse an expression and see that it has only what the language has."""
     try:
-        tree = ast.parse(text.strip(), mode="eval")
+        with catch_warnings():
+            # Of an odd backslash Python warns; it is none of our business.
+            simplefilter("ignore")
+            tree = ast.parse(text.strip(), mode="eval")
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         msg = f"it is no expression ({getattr(error, 'msg', error)})"
         raise ValueError(msg) from None

@@ -1,6 +1,7 @@
 """Tests of gathering messages into tasks."""
 
 import random
+from contextlib import closing
 
 import pytest
 from hypothesis import given, settings
@@ -18,6 +19,22 @@ WHOLE = """
     3 app:done
     4 end app:request
 """
+
+
+@pytest.fixture(autouse=True)
+def closed_forests(monkeypatch):
+    """Give back what the forests of a test took on disk."""
+    made = []
+
+    def begin(forest, **options):
+        made.append(forest)
+        return _begin(forest, **options)
+
+    _begin = Forest.__init__
+    monkeypatch.setattr(Forest, "__init__", begin)
+    yield
+    for forest in made:
+        forest.close()
 
 
 def at_once():
@@ -270,13 +287,13 @@ def test_nothing_is_lost(stories, chance, losses, doubles, hold, budget):
     for _ in range(min(losses, len(messages) - 1)):
         messages.pop()
     twice = messages + chance.choices(messages, k=doubles)
-    forest = Forest(hold_bytes=hold, budget_bytes=budget)
     shown = []
-    for message in twice:
-        for task in forest.add(message):
+    with closing(Forest(hold_bytes=hold, budget_bytes=budget)) as forest:
+        for message in twice:
+            for task in forest.add(message):
+                shown += contents(task)
+        for task in forest.rest():
             shown += contents(task)
-    for task in forest.rest():
-        shown += contents(task)
     if hold == 10**9 or not doubles:
         assert sorted(shown, key=sort_key) == sorted(messages, key=sort_key)
     else:
