@@ -39,6 +39,7 @@ _FLUSHED_STATE = 3
 # Of names in the header, which must fit the smallest buffer.
 _LONGEST_NAME = 500
 _MAX_STREAMS = 64
+_LONGEST_INTERVAL_S = 3600
 # In the 16th millennium: later ticks might not fit the 64 bits of a record's time.
 _END_OF_TIME = 2**62
 _TIME = struct.Struct("<q")
@@ -83,12 +84,18 @@ class EtlWriter:
 
         Raises:
             OSError: If the file cannot be written.
-            ValueError: If the buffer size is not allowed.
+            ValueError: If the buffer size or the interval is not allowed.
         """
         if not 4096 <= buffer_size_bytes <= 1024 * 1024 or buffer_size_bytes % 1024:
             msg = (
                 "buffer_size_bytes must be a multiple of 1024 from 4096 to 1048576, "
                 f"got {buffer_size_bytes!r}. Leave it out to have 65536."
+            )
+            raise ValueError(msg)
+        if not 0 <= flush_interval_s <= _LONGEST_INTERVAL_S:
+            msg = (
+                f"flush_interval_s must be from 0 to {_LONGEST_INTERVAL_S}, "
+                f"got {flush_interval_s!r}. Leave it out to write each event at once."
             )
             raise ValueError(msg)
         self._buffer_size = buffer_size_bytes
@@ -98,7 +105,9 @@ class EtlWriter:
             f"{name[:_LONGEST_NAME]}\0" for name in (logger_name, os.path.abspath(path))
         ).encode("utf-16-le", "replace")
         self._process = os.getpid()
-        self._lock = threading.Lock()
+        # One that a signal handler can take again, which may come while its thread is writing.
+        self._lock = threading.RLock()
+        self._is_writing = False
         self._pending: list[tuple[int, bytes]] = []
         self._pending_bytes = 0
         self._timer: threading.Timer | None = None
@@ -154,16 +163,32 @@ class EtlWriter:
             raise _refused(ticks)
         with self._lock:
             self._check_open()
-            if ticks < self._start:
-                self._start_earlier(ticks)
-            if self._pending_bytes + len(record) > self._buffer_size:
-                self._write_out()
-            self._pending.append((ticks - self._boot, record))
-            self._pending_bytes += len(record)
-            if not self._interval_s:
-                self._write_out()
-            elif self._timer is None:
-                self._set_timer()
+            if self._is_writing:
+                # We are a signal handler, within another call of this thread, which will find it.
+                self._add(ticks, record)
+                return
+            self._is_writing = True
+            try:
+                self._accept(ticks, record)
+            finally:
+                self._is_writing = False
+
+    def _add(self, ticks: int, record: bytes) -> None:
+        """Let an event wait."""
+        self._pending.append((ticks - self._boot, record))
+        self._pending_bytes += len(record)
+
+    def _accept(self, ticks: int, record: bytes) -> None:
+        """Let an event wait, if there is room, and write what has waited long enough."""
+        if ticks < self._start:
+            self._start_earlier(ticks)
+        if self._pending_bytes + len(record) > self._buffer_size:
+            self._write_out()
+        self._add(ticks, record)
+        if not self._interval_s:
+            self._write_out()
+        elif self._timer is None:
+            self._set_timer()
 
     def flush(self) -> None:
         """Hand all events to the operating system. Raises as `write` does."""
@@ -213,23 +238,29 @@ class EtlWriter:
 
     def _start_earlier(self, ticks: int) -> None:
         """Move the start back to the time of an event that is older than the trace."""
+        before = self._start, self._boot
         if not self._streams and not self._pending:
             self._begin_at(ticks)  # an old log is being converted: the whole clock is older
         self._start = ticks
-        self._put(0, self._encode_header_buffer(end_ticks=0))
+        try:
+            self._put(0, self._encode_header_buffer(end_ticks=0))
+        except OSError:  # records must not follow a clock that the file does not tell
+            self._start, self._boot = before
+            raise
 
     def _write_out(self) -> None:
         """Write all that waits; what cannot be written waits on."""
-        pending = self._pending
-        pending.sort(key=itemgetter(0))
+        pending = sorted(self._pending, key=itemgetter(0))
+        self._pending, self._pending_bytes = [], 0
         done = 0
         try:
             for raw_time, record in pending:
                 self._place(raw_time, record)
                 done += 1
         finally:
-            del pending[:done]
-            self._pending_bytes = sum(len(record) for _, record in pending)
+            left = pending[done:]
+            self._pending[:0] = left
+            self._pending_bytes += sum(len(record) for _, record in left)
         for stream in self._streams:
             if stream.stored_bytes != len(stream.content):
                 self._store(stream, FLUSH_MARKER | HAS_PROCESSOR_INDEX)

@@ -261,6 +261,15 @@ class TestWhileWriting:
         assert written[: len(found)] == found
         assert found[: len(buffers)] == buffers
 
+    def test_signal_handler(self, path):
+        """What a signal handler writes, while its thread is writing, is not lost."""
+        with EtlWriter(path) as writer:
+            real = writer._file
+            writer._file = Interrupting(real, lambda: writer.write(event(NOW + 1)))
+            writer.write(event(NOW))
+            writer._file = real
+        assert [event(NOW), event(NOW + 1)] == read(path)
+
     def test_several_threads(self, path):
         """Events of several threads are all there."""
         with EtlWriter(path, buffer_size_bytes=4096) as writer:
@@ -279,6 +288,20 @@ class TestWhileWriting:
                 thread.join()
         found = sorted((one.thread_id, one.ticks - NOW) for one in read(path))
         assert [(number, moment) for number in range(4) for moment in range(100)] == found
+
+
+class Interrupting(FullDisk):
+    """A file; a signal handler writes an event while the first thing is written to it."""
+
+    def __init__(self, file, handler):
+        super().__init__(file)
+        self.handler = handler
+
+    def write(self, data):
+        """Be interrupted once."""
+        handler, self.handler = self.handler, lambda: None
+        handler()
+        return self.file.write(data)
 
 
 class TestFullDisk:
@@ -313,6 +336,7 @@ class TestFullDisk:
     def test_memory_is_bounded(self, path):
         """Not more than a buffer's worth of events waits for the disk."""
         writer = EtlWriter(path, buffer_size_bytes=4096)
+        writer.write(event(NOW))
         real = writer._file
         writer._file = FullDisk(real)
         for number in range(200):
@@ -320,7 +344,19 @@ class TestFullDisk:
                 writer.write(event(NOW + number, bytes(100)))
         writer._file = real
         writer.close()
-        assert 0 < len(read(path)) < 50
+        assert 1 < len(read(path)) < 50
+
+    def test_clock_that_could_not_be_told(self, path):
+        """While the header cannot be changed, the clock that it tells is kept to."""
+        with EtlWriter(path) as writer:
+            real = writer._file
+            writer._file = FullDisk(real)
+            with pytest.raises(OSError, match="No space left"):
+                writer.write(event(NOW))
+            writer._file = real
+            newest = event(time_ns() // 100 + EPOCH)
+            writer.write(newest)
+            assert [newest] == read(path)
 
     def test_file_is_closed(self, path):
         """A close() that fails closes the file nevertheless."""
@@ -339,6 +375,12 @@ class TestRefusals:
         """A buffer has a size that Windows knows."""
         with pytest.raises(ValueError, match=r"must be a multiple of 1024 .*, got 5000\. Leave"):
             EtlWriter(path, buffer_size_bytes=5000)
+
+    @pytest.mark.parametrize("interval", [-1, 3601, float("nan")])
+    def test_interval(self, path, interval):
+        """An interval is one that a timer takes."""
+        with pytest.raises(ValueError, match=r"must be from 0 to 3600, got .* Leave it out"):
+            EtlWriter(path, flush_interval_s=interval)
 
     def test_no_folder(self, path):
         """A file that cannot be made is told at once."""
