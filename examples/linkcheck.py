@@ -222,7 +222,7 @@ def check_site(
         report = Report()
         while todo and report.pages < max_pages:
             for page in check_page(todo.popleft(), checker, threads, report):
-                if page.url not in seen and checker.is_internal(page.url):
+                if page.links and page.url not in seen and checker.is_internal(page.url):
                     seen.add(page.url)
                     todo.append(page)
         task.add_success_fields(pages=report.pages, links=report.links)
@@ -364,7 +364,7 @@ def read_arguments() -> argparse.Namespace:
     arguments = parser.parse_args()
     site = arguments.site
     if site and not site.startswith(("http:", "https:")) and not Path(site).is_dir():
-        parser.error(f"the site must be a URL or a folder, got {site!r}")
+        parser.exit(2, f"linkcheck: the site must be a URL or a folder, got {site!r}\n")
     return arguments
 
 

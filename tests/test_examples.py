@@ -193,5 +193,5 @@ def test_site_that_is_not_there(tmp_path):
 def test_folder_that_is_not_there(tmp_path):
     """A mistyped name is said to be one."""
     result = linkcheck(tmp_path, "no-such-folder")
-    assert result.returncode == 2
-    assert "the site must be a URL or a folder, got 'no-such-folder'\n" in result.stderr
+    expected = "linkcheck: the site must be a URL or a folder, got 'no-such-folder'\n"
+    assert (2, expected) == (result.returncode, result.stderr)
