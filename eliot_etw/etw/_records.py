@@ -82,7 +82,7 @@ class EtlEvent(NamedTuple):
         return parse_traits(self.traits)[1]
 
     def decode(self) -> DecodedEvent:
-        """Decode the event's name and fields."""
+        """Decode the event's name and fields. Raises InvalidEvent if they are damaged."""
         # Whoever only counts or copies events never pays for the decoder.
         from eliot_etw.etw._decode import decode_event  # noqa: PLC0415 - see above
 
