@@ -186,7 +186,7 @@ class Checker:
             return f"no answer within {self._timeout_s:g} s"
         if isinstance(cause, ConnectionRefusedError):
             return "connection refused"
-        return str(cause)
+        return str(getattr(cause, "strerror", None) or cause)
 
 
 def origin(url: str) -> str:
