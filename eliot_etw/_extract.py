@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 from eliot_etw import _names as names
-from eliot_etw._safe import name_beside, safe_str, type_name
+from eliot_etw._safe import name_beside, safe_repr, safe_str, safely, type_name
 from eliot_etw.typing import ExceptionExtractor, MessageDict
 
 _E = TypeVar("_E", bound=BaseException)
@@ -41,13 +41,13 @@ def register_exception_extractor(
 
 def extract(exception: BaseException) -> tuple[MessageDict, Exception | None]:
     """Return the fields that describe an exception, and what its extractor raised, if it did."""
-    for class_ in type(exception).__mro__:
-        extractor = _extractors.get(class_)
-        if extractor is not None:
-            try:
+    try:
+        for class_ in type(exception).__mro__:
+            extractor = _extractors.get(class_)
+            if extractor is not None:
                 return dict(extractor(exception)), None
-            except Exception as error:  # noqa: BLE001 - a user's extractor; reported by the caller
-                return {}, error
+    except Exception as error:  # noqa: BLE001 - a user's extractor; reported by the caller
+        return {}, error
     return {}, None
 
 
@@ -74,13 +74,18 @@ def _traceback_text(exception: BaseException | None) -> str:
     """
     if exception is None:
         return "NoneType: None\n"
+    return safely(_formatted, exception)
+
+
+def _formatted(exception: BaseException) -> str:
     try:
         whole = traceback.TracebackException.from_exception(exception, lookup_lines=False)
         for part in _parts(whole):
             part.stack = _without_source(part.stack)
         return "".join(whole.format())
     except Exception as error:  # noqa: BLE001 - the exception's own attributes may raise anything
-        return f"{type_name(type(exception))}: no traceback, formatting it raised {error!r}\n"
+        name = type_name(type(exception))
+        return f"{name}: no traceback, formatting it raised {safe_repr(error)}\n"
 
 
 def _parts(whole: traceback.TracebackException) -> Iterator[traceback.TracebackException]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Container
 from threading import local
+from typing import Any
 
 from eliot_etw.typing import MessageDict
 
@@ -14,19 +15,26 @@ _asked = local()
 
 def safe_str(value: object) -> str:
     """Return `str(value)`, or a fixed text if that raises."""
-    return _safely(str, value)
+    return safely(str, value)
 
 
 def safe_repr(value: object) -> str:
     """Return `repr(value)`, or a fixed text if that raises."""
-    return _safely(repr, value)
+    return safely(repr, value)
 
 
-def _safely(text_of: Callable[[object], str], value: object) -> str:
-    """Ask an object for its text; not if it asks for one itself while it is asked.
+def safely(text_of: Callable[[Any], str], value: object) -> str:
+    """Make a text of an object; not if it makes one of that kind itself meanwhile.
 
     A ``__repr__`` that logs its own object would else be called for the message that it logs, and
     so on to the end of the stack.
+
+    Args:
+        text_of: Makes the text. It is known by its name.
+        value: The object.
+
+    Returns:
+        The text; `UNPRINTABLE` if that raised; Python's own repr if this was called from within.
     """
     asked = vars(_asked)
     name = text_of.__name__
@@ -43,6 +51,10 @@ def _safely(text_of: Callable[[object], str], value: object) -> str:
 
 def type_name(cls: type) -> str:
     """Return the dotted name of a class, as messages carry it in ``exception``."""
+    return safely(_dotted_name, cls)
+
+
+def _dotted_name(cls: type) -> str:
     return f"{cls.__module__}.{cls.__name__}"
 
 
