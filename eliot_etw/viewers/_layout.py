@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator
 from typing import Final, final
 
-from eliot_etw.viewers._nodes import ACTION, Node
+from eliot_etw.viewers._nodes import ACTION, Node, time_of
 from eliot_etw.viewers._screen import Screen
 from eliot_etw.viewers._select import Shown
 from eliot_etw.viewers._text import Clock, duration_text, lines_of, width_of
@@ -65,18 +65,17 @@ class Layout:
         node, depth, is_last, _ = item
         look = self._screen.palette
         branch = ""
+        level = depth if depth <= _DEEPEST else _DEEPEST
         if depth:
             signs = self._screen.signs
-            level = depth if depth <= _DEEPEST else _DEEPEST
             outer = self._guides[level - 1]
             branch = f"{look.faint}{outer}{signs.last if is_last else signs.fork}{look.off}"
             self._guides[level] = outer + ("   " if is_last else signs.pass_by)
             if depth > _DEEPEST:
                 pieces.insert(1, f"(depth {depth})")
-        else:
-            self._guides[0] = ""
-        took = self._duration(node, depth) if node.kind == ACTION else _NO_DURATION
-        time = self._clock.time(node.timestamp) if node.type is not None else _NO_TIME
+        took = self._duration(node, level) if node.kind == ACTION else _NO_DURATION
+        message = node.start or node.end
+        time = self._clock.time(time_of(message)) if message else _NO_TIME
         text = f"{look.faint}{time}{look.off} {took} {branch}{' '.join(pieces)}\n"
         width = self._screen.width
         # The styles count, too: what fits with them surely does without.
@@ -99,18 +98,17 @@ class Layout:
             lines = [f"  {line}" for line in lines]
         yield from self._hanging(item, lines, "")
 
-    def _duration(self, node: Node, depth: int) -> str:
+    def _duration(self, node: Node, level: int) -> str:
         """Fill the column of the duration; mark what is slow."""
-        look, signs = self._screen.palette, self._screen.signs
         duration = node.duration
-        level = min(depth, _DEEPEST)
         if duration is None:
             self._took[level] = 0.0
             return _NO_DURATION
-        around = self._took[level - 1] if depth else 0.0
+        look = self._screen.palette
+        around = self._took[level - 1] if level else 0.0
         if duration >= self._slow_s or (around and duration * 2 >= around):
             self._took[level] = duration
-            return f"{look.slow}{duration_text(duration):>7}{signs.slow}{look.off}"
+            return f"{look.slow}{duration_text(duration):>7}{self._screen.signs.slow}{look.off}"
         self._took[level] = 0.0
         return f"{look.faint}{duration_text(duration):>7}{look.off} "
 

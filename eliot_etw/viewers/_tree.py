@@ -53,14 +53,21 @@ class TreeText:
     def __init__(
         self, screen: Screen, clock: Clock, *, slow_s: float = 1.0, limit: int = 300
     ) -> None:
-        self._screen = screen
+        look, signs = screen.palette, screen.signs
+        self._look, self._signs = look, signs
         self._layout = Layout(screen, clock, slow_s=slow_s, limit=limit)
         self._limit = limit
+        self._good = f"{look.good}{signs.good}{look.off} {look.strong}"
+        self._bad = f"{look.bad}{signs.bad} "
+        self._open = f"{look.warning}{signs.open}{look.off} {look.strong}"
+        self._said = f"{signs.message} {look.message}"
+        # Beginnings of fields by key, and of lines by mark and type: a log has few of them.
         self._names: dict[str, str] = {}
+        self._heads: dict[tuple[str, str], str] = {}
 
     def draw(self, uuid: str, nodes: Iterable[Node]) -> Iterator[str]:
         """Draw what is to be shown of a task, a node at a time, each with its newline."""
-        look = self._screen.palette
+        look = self._look
         for item in shown(nodes):
             node = item.node
             blocks: Blocks = []
@@ -95,42 +102,38 @@ class TreeText:
 
     def _action(self, node: Node, item: Shown, blocks: Blocks) -> list[str]:
         """Give the pieces of an action's line."""
-        look, signs = self._screen.palette, self._screen.signs
+        start, end = node.start, node.end
         failed = node.has_failed
-        if failed:
-            mark = f"{look.bad}{signs.bad} "
-        elif node.end:
-            mark = f"{look.good}{signs.good}{look.off} {look.strong}"
-        else:
-            mark = f"{look.warning}{signs.open}{look.off} {look.strong}"
-        pieces = [f"{mark}{self._type(node)}{look.off}"]
+        head = self._head(node, self._bad if failed else self._good if end else self._open)
         if item.is_context:
-            pieces = [f"{look.faint}{STYLE.sub('', pieces[0])}{look.off}"]
-        if node.start:
-            self._fields(node.start, _OF_ACTION, pieces, blocks)
-        if node.end:
+            head = f"{self._look.faint}{STYLE.sub('', head)}{self._look.off}"
+        pieces = [head]
+        if start:
+            self._fields(start, _OF_ACTION, pieces, blocks)
+        if end:
             results: list[str] = []
-            self._fields(node.end, _OF_FAILURE if failed else _OF_ACTION, results, blocks)
+            self._fields(end, _OF_FAILURE if failed else _OF_ACTION, results, blocks)
             if results:
-                results[0] = f"{look.key}{signs.result}{look.off} {results[0]}"
+                look = self._look
+                results[0] = f"{look.key}{self._signs.result}{look.off} {results[0]}"
                 pieces += results
-        absent = [
-            note for note, there in (("no start", node.start), ("no end", node.end)) if not there
-        ]
-        if absent:
-            pieces.append(self._note(f"({', '.join(absent)})"))
+        if not (start and end):
+            missing = (
+                "(no start, no end)" if start is end else "(no end)" if start else "(no start)"
+            )
+            pieces.append(self._note(missing))
         return pieces
 
     def _message(self, node: Node, blocks: Blocks) -> list[str]:
         """Give the pieces of a message's line."""
-        look, signs = self._screen.palette, self._screen.signs
         message = node.start or {}
         if node.has_failed:
-            pieces = [f"{look.bad}{signs.bad} {self._type(node)}{look.off}"]
+            pieces = [self._head(node, self._bad)]
             self._fields(message, _OF_TRACEBACK, pieces, blocks)
-            blocks.append((TRACEBACK, str(message.get(TRACEBACK, ""))))
+            if TRACEBACK in message:
+                blocks.append((TRACEBACK, str(message[TRACEBACK])))
         else:
-            pieces = [f"{signs.message} {look.message}{self._type(node)}{look.off}"]
+            pieces = [self._head(node, self._said)]
             self._fields(message, _OF_MESSAGE, pieces, blocks)
         if node.is_rival:
             pieces.append(self._note("(same place as another message)"))
@@ -138,7 +141,7 @@ class TreeText:
 
     def _absence(self, node: Node) -> str:
         """Say what is missing, or what comes too late."""
-        sign = self._screen.signs.gap
+        sign = self._signs.gap
         if node.kind != GAP:
             return self._note(f"{sign} logged after the end:")
         if node.until == node.position:
@@ -164,28 +167,30 @@ class TreeText:
 
     def _name(self, key: str) -> str:
         """Make the beginning of a field."""
-        look = self._screen.palette
         if len(self._names) > _MOST_NAMES:
             self._names.clear()
-        name = one_line(key, self._limit)
-        self._names[key] = styled = f"{look.key}{name}={look.off}"
-        return styled
+        name = f"{self._look.key}{one_line(key, self._limit)}={self._look.off}"
+        self._names[key] = name
+        return name
 
-    def _type(self, node: Node) -> str:
-        """Name the type of a node."""
+    def _head(self, node: Node, mark: str) -> str:
+        """Make the beginning of a line: a mark, and the type."""
         kind = node.type
-        if type(kind) is str:
+        if type(kind) is not str:
+            unknown = "(unknown action)" if node.kind == ACTION else "(no type)"
+            name = unknown if kind is None else one_line(kind, self._limit)
+            return f"{mark}{name}{self._look.off}"
+        head = self._heads.get((mark, kind))
+        if head is None:
+            if len(self._heads) > _MOST_NAMES:
+                self._heads.clear()
             limit = self._limit or len(kind)
-            return printable(
-                kind if len(kind) <= limit else f"{kind[:limit]}{self._screen.signs.more}"
-            )
-        if kind is None:
-            return "(unknown action)" if node.kind == ACTION else "(no type)"
-        return one_line(kind, self._limit)
+            name = printable(kind[:limit]) + (self._signs.more if len(kind) > limit else "")
+            head = self._heads[mark, kind] = f"{mark}{name}{self._look.off}"
+        return head
 
     def _note(self, text: str) -> str:
-        look = self._screen.palette
-        return f"{look.warning}{text}{look.off}"
+        return f"{self._look.warning}{text}{self._look.off}"
 
     def _failure(self, node: Node) -> str:
         """Say why an action failed, or of which exception a traceback is."""

@@ -131,6 +131,24 @@ class TestLines:
             *(f"   line{n}" for n in range(30)),
         ]
 
+    def test_traceback_without_text(self, draw):
+        """A traceback that lost its text leaves no empty line."""
+        assert draw('1 eliot:traceback exception="E"') == "✗ eliot:traceback [8c668cde]\n   E"
+
+    def test_many_names(self, log, monkeypatch):
+        """A log that makes up names without end is drawn as any other."""
+        monkeypatch.setattr("eliot_etw.viewers._tree._MOST_NAMES", 3)
+        screen = Screen(stream())
+        tree = TreeText(screen, Clock(utc=True))
+        lines = []
+        for n in range(20):
+            lines += tree.draw("t", task(log(f"1 m{n % 9} x{n % 7}=1")).nodes())
+        assert [line.split()[-3:] for line in lines[1:]] == [
+            [f"m{n % 9}", "[t]", f"x{n % 7}=1"] for n in range(20)
+        ]
+        assert len(tree._names) <= 4
+        assert len(tree._heads) <= 4
+
     def test_text_of_several_lines(self, draw):
         """A text of several lines stands below, under its name."""
         assert draw('1 start a \n 2 m sql="select\\n1" n=1 \n 3 end a') == (
