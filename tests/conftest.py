@@ -1,11 +1,16 @@
 """What all tests share: a logging state of their own, and a list of what they logged."""
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from eliot_etw import _extract, _logger, add_destinations
 from eliot_etw._context import CURRENT
 from eliot_etw._dispatch import Destinations
 from eliot_etw.destinations.memory import MemoryDestination
+
+# No test may fail because the machine is busy.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 @pytest.fixture(autouse=True)
