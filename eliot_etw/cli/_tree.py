@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from typing import Any, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, TypeVar, final
 
 import click
 
 from eliot_etw._names import TASK_UUID
 from eliot_etw._program import printable
-from eliot_etw.cli._follow import follow
 from eliot_etw.cli._input import Input, files_argument
 from eliot_etw.typing import MessageDict
 from eliot_etw.viewers import _conditions as conditions
 from eliot_etw.viewers._forest import Forest, Task
 from eliot_etw.viewers._nodes import Node, Selector
-from eliot_etw.viewers._running import RunningView
 from eliot_etw.viewers._screen import Screen
 from eliot_etw.viewers._text import Clock
 from eliot_etw.viewers._tree import TreeText
 from eliot_etw.viewers._tree_json import tree_json
-from eliot_etw.viewers._where import Where
+
+if TYPE_CHECKING:
+    from eliot_etw.viewers._where import Where
 
 _LIMIT: Final = 300
 
@@ -168,6 +168,9 @@ class _Program:
                 screen.write(text)
 
         if follows and "-" not in self._input.files:
+            from eliot_etw.cli._follow import follow  # noqa: PLC0415 - seldom needed
+            from eliot_etw.viewers._running import RunningView  # noqa: PLC0415 - seldom needed
+
             view = None if options["as_json"] else RunningView(screen, tree)
             follow(self._input, screen, show, view, self._is_wanted)
         else:
@@ -206,8 +209,12 @@ class _Program:
 
 def _where(text: str | None) -> Where | None:
     """Understand the expression, if there is one."""
+    if text is None:
+        return None
+    from eliot_etw.viewers._where import Where  # noqa: PLC0415 - seldom needed
+
     try:
-        return Where(text) if text is not None else None
+        return Where(text)
     except ValueError as error:
         msg = f"--where must be an expression, got {text!r}: {error}."
         raise ValueError(msg) from None

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterable, Iterator
 from operator import itemgetter
-from typing import Final, final
+from typing import TYPE_CHECKING, Final, final
 
 from eliot_etw._json import encode_line
 from eliot_etw._names import TASK_LEVEL, TASK_UUID
@@ -29,7 +29,9 @@ from eliot_etw.viewers._nodes import (
     Selector,
     role_of,
 )
-from eliot_etw.viewers._spill import Spill
+
+if TYPE_CHECKING:
+    from eliot_etw.viewers._spill import Spill
 
 # Measured: a message of Eliot's takes as dict and level some 700 bytes and its text.
 _MESSAGE_BYTES: Final = 700
@@ -249,7 +251,11 @@ class Forest:
 
     def _put_away(self) -> None:
         """Move to disk what is not about to be given out."""
-        spill = self._spill = self._spill or Spill()
+        spill = self._spill
+        if spill is None:
+            from eliot_etw.viewers._spill import Spill  # noqa: PLC0415 - most logs never need it
+
+            spill = self._spill = Spill()
         kept = {task.uuid: task for task in self._held}
         spill.begin()
         for task in self._tasks.values():

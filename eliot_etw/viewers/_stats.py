@@ -8,7 +8,7 @@ that came twice counts twice.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple, final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, final
 
 from eliot_etw._names import (
     ACTION_STATUS,
@@ -21,7 +21,9 @@ from eliot_etw._names import (
 from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._nodes import MESSAGE, START, Level, role_of, time_of
 from eliot_etw.viewers._quantiles import Quantiles
-from eliot_etw.viewers._spill import HalfSpill
+
+if TYPE_CHECKING:
+    from eliot_etw.viewers._spill import HalfSpill
 
 # A log that makes up types gets so many rows; what is beyond shares one.
 _MOST_TYPES: Final = 2_000
@@ -144,7 +146,10 @@ class Stats:
 
     def _put_away(self) -> None:
         """Move the halves to disk: most of them will be whole at some time, or never."""
-        self._spill = self._spill or HalfSpill()
+        if self._spill is None:
+            from eliot_etw.viewers._spill import HalfSpill  # noqa: PLC0415 - most logs need none
+
+            self._spill = HalfSpill()
         self._spill.put((uuid, level, half) for (uuid, level), half in self._halves.items())
         self._halves.clear()
 

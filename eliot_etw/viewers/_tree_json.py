@@ -47,7 +47,8 @@ def tree_json(uuid: str, nodes: Iterable[Node]) -> Iterator[str]:
         if item.depth == 0:
             ends[0] += "}\n"
         has_sibling = False
-    yield "".join(reversed(ends))
+    if ends:
+        yield "".join(reversed(ends))
 
 
 def _described(item: Shown) -> dict[str, Any]:

@@ -151,6 +151,14 @@ class TestSelection:
             "eliot-etw: Nothing to show: nothing matches.\n",
         )
 
+    def test_nothing_as_json(self, call):
+        """That nothing matches is said to programs' users, too; programs get no line."""
+        assert call("tree", "--json", "--type", "x", stdin=LOG) == (
+            0,
+            "",
+            "eliot-etw: Nothing to show: nothing matches.\n",
+        )
+
     def test_since_ago(self, call):
         """A time may be how long ago."""
         assert call("tree", "--until", "1h", stdin=LOG.replace(b"17951", b"15951"))[1] != ""
