@@ -89,10 +89,14 @@ class Layout:
 
     def block(self, item: Shown, name: str, text: str, *, whole: bool) -> Iterator[str]:
         """Give the lines of a text of several lines, below its name if it has one."""
-        lines = lines_of(text)
-        if self._most_lines and not whole and len(lines) > self._most_lines:
-            left = len(lines) - self._most_lines
-            lines = [*lines[: self._most_lines], f"{self._screen.signs.more} {left:,} more lines"]
+        most = 0 if whole else self._most_lines
+        left = text.rstrip("\r\n").count("\n") + 1 - most if most else 0
+        if left > 0:
+            # Only what is shown is prepared: a text may have millions of lines.
+            lines = lines_of("\n".join(text.split("\n", most)[:most]))
+            lines.append(f"{self._screen.signs.more} {left:,} more lines")
+        else:
+            lines = lines_of(text)
         if name:
             yield from self._hanging(item, [name], "")
             lines = [f"  {line}" for line in lines]

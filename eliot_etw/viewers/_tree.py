@@ -20,7 +20,7 @@ from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._layout import STYLE, Layout
 from eliot_etw.viewers._nodes import ACTION, GAP, MESSAGE, Node
 from eliot_etw.viewers._screen import Screen
-from eliot_etw.viewers._select import Shown, shown
+from eliot_etw.viewers._select import shown
 from eliot_etw.viewers._text import Clock, one_line
 
 # Shown in other ways than as fields.
@@ -72,11 +72,13 @@ class TreeText:
             node = item.node
             blocks: Blocks = []
             if node.kind == ACTION:
-                pieces = self._action(node, item, blocks)
+                pieces = self._action(node, blocks)
             elif node.kind == MESSAGE:
                 pieces = self._message(node, blocks)
             else:
                 pieces = [self._absence(node)]
+            if item.is_context:
+                pieces = [f"{look.faint}{STYLE.sub('', piece)}{look.off}" for piece in pieces]
             if item.depth == 0:
                 yield from self._layout.heading(node)
                 pieces.insert(1, f"{look.faint}{self.id(uuid)}{look.off}")
@@ -100,14 +102,11 @@ class TreeText:
             if key not in _OF_ACTION
         )
 
-    def _action(self, node: Node, item: Shown, blocks: Blocks) -> list[str]:
+    def _action(self, node: Node, blocks: Blocks) -> list[str]:
         """Give the pieces of an action's line."""
         start, end = node.start, node.end
         failed = node.has_failed
-        head = self._head(node, self._bad if failed else self._good if end else self._open)
-        if item.is_context:
-            head = f"{self._look.faint}{STYLE.sub('', head)}{self._look.off}"
-        pieces = [head]
+        pieces = [self._head(node, self._bad if failed else self._good if end else self._open)]
         if start:
             self._fields(start, _OF_ACTION, pieces, blocks)
         if end:

@@ -314,13 +314,14 @@ class TestContext:
     def test_styles(self, log):
         """Context is faint."""
         text = drawing(
-            log("1 start a \n 2.1 start b \n 2.2 end b \n 3 end a"),
+            log("1 start a n=1 \n 2.1 start b \n 2.2 end b \n 3 end a"),
             is_match=lambda node: node.type == "b",
             context=True,
             color="always",
         )
         root, inner = text.splitlines()[1:]
         assert "\x1b[2m✓ a\x1b[0m" in root
+        assert "\x1b[2mn=1\x1b[0m" in root
         assert "\x1b[32m✓\x1b[0m \x1b[1mb\x1b[0m" in inner
 
 
