@@ -1,0 +1,108 @@
+"""The hot path's budget: how many calls a message takes, so that a slowdown needs no clock."""
+
+import sys
+
+import pytest
+
+from eliot_etw import add_destinations, log_message, start_action, start_task
+from eliot_etw.destinations.file import FileDestination
+
+FILE = ["__call__"]
+# One call is the guard against re-entrance, which only what is not our own needs.
+FUNCTION = ["call", "<lambda>"]
+
+
+def message():
+    log_message(message_type="app:message", key=123, other="abc")
+
+
+def child():
+    with start_action(action_type="app:child", key=123, other="abc"):
+        pass
+
+
+def task():
+    with start_task(action_type="app:task", key=123, other="abc"):
+        pass
+
+
+def calls_of(work):
+    """Return the names of the Python functions that are called, and how many of C's are."""
+    python, c = [], []
+
+    def note(frame, event, function):
+        if event == "call":
+            python.append(frame.f_code.co_name)
+        elif event == "c_call":
+            c.append(function)
+
+    sys.setprofile(note)
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+    # Without the work itself, and without the call that ended the counting.
+    return python[1:], len(c) - 1
+
+
+@pytest.mark.parametrize(
+    ("work", "python", "most_of_c"),
+    [
+        (message, ["log_message", *FILE], 6),
+        (child, ["start_action", "begin", *FILE, "__enter__", "__exit__", *FILE], 15),
+        (
+            task,
+            ["start_task", "new_task_uuid", "begin", *FILE, "__enter__", "__exit__", *FILE],
+            15,
+        ),
+    ],
+)
+def test_to_a_file(work, python, most_of_c, tmp_path):
+    """To a file, a message is two calls of Python's, an action six, a task one more."""
+    add_destinations(FileDestination(tmp_path / "log"))
+    with start_action(action_type="app:outer"):
+        work()  # what is done once only is done
+        called, of_c = calls_of(work)
+    assert python == called
+    assert of_c <= most_of_c
+
+
+@pytest.mark.parametrize(
+    ("work", "python", "most_of_c"),
+    [
+        (message, ["log_message", *FUNCTION], 3),
+        (child, ["start_action", "begin", *FUNCTION, "__enter__", "__exit__", *FUNCTION], 9),
+        (
+            task,
+            [
+                "start_task",
+                "new_task_uuid",
+                "begin",
+                *FUNCTION,
+                "__enter__",
+                "__exit__",
+                *FUNCTION,
+            ],
+            9,
+        ),
+    ],
+)
+def test_to_a_function(work, python, most_of_c):
+    """To somebody else's destination, each message is one call of Python's more."""
+    add_destinations(lambda _message: None)
+    with start_action(action_type="app:outer"):
+        work()
+        called, of_c = calls_of(work)
+    assert python == called
+    assert of_c <= most_of_c
+
+
+def test_counting_tells():
+    """One call more is seen: the budget is none that any number of calls would keep."""
+
+    def more():
+        message()
+
+    add_destinations(lambda _message: None)
+    with start_action(action_type="app:outer"):
+        assert len(calls_of(more)[0]) == len(calls_of(message)[0]) + 1
