@@ -1,0 +1,189 @@
+"""Tests of what every destination promises; one without an entry or a page here fails."""
+
+import io
+import threading
+from copy import deepcopy
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from eliot_etw import (
+    add_destinations,
+    add_global_fields,
+    destinations,
+    log_message,
+    remove_destination,
+    start_action,
+)
+from eliot_etw.destinations import FileDestination, MemoryDestination
+from eliot_etw.sources import FileSource
+
+ROOT = Path(__file__).resolve().parents[2]
+PACKAGE = Path(destinations.__file__).parent
+
+
+def path(folder):
+    """Make a destination that writes to a path, and what reads it back."""
+    log = folder / "test.log"
+    return FileDestination(log), lambda: list(FileSource(log))
+
+
+def bytes_in_memory(folder):
+    """Make a destination that writes bytes to an object, and what reads them back."""
+    file = io.BytesIO()
+    return FileDestination(file), lambda: list(FileSource(io.BytesIO(file.getvalue())))
+
+
+def text_in_memory(folder):
+    """Make a destination that writes text to an object, and what reads it back."""
+    file = io.StringIO()
+    return FileDestination(file), lambda: list(
+        FileSource(io.BytesIO(file.getvalue().encode("utf-8")))
+    )
+
+
+def memory(folder):
+    """Make a destination that keeps messages, and what reads them back."""
+    destination = MemoryDestination()
+    return destination, lambda: destination.messages
+
+
+# Each public destination, in each way of being made in which it works differently.
+ENTRIES = {
+    "FileDestination": [path, bytes_in_memory, text_in_memory],
+    "MemoryDestination": [memory],
+}
+MAKERS = [make for makers in ENTRIES.values() for make in makers]
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**300), 10**300)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+json_messages = st.dictionaries(
+    st.text(),
+    st.recursive(
+        scalars,
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=5,
+    ),
+    max_size=5,
+)
+PLACE = {"task_uuid": "x", "task_level": [1], "timestamp": 1.5}
+
+
+class TestPapers:
+    """What belongs to a destination besides its code."""
+
+    def test_entries(self):
+        """Each public destination has an entry here."""
+        assert destinations.__all__ == sorted(ENTRIES)
+
+    @pytest.mark.parametrize("name", ENTRIES)
+    def test_page(self, name):
+        """Each has a page of its own, and a line among the others."""
+        place = getattr(destinations, name).__module__.rpartition(".")[2]
+        pages = ROOT / "docs" / "destinations"
+        assert (pages / f"{place}.md").read_text("utf-8").startswith(f"# {name}\n")
+        assert f"| [{name}]({place}.md) |" in (pages / "index.md").read_text("utf-8")
+
+    @pytest.mark.parametrize("name", ENTRIES)
+    def test_docstring(self, name):
+        """Each says what it does with messages, and what happens when that does not work."""
+        assert len(getattr(destinations, name).__doc__) > 40
+
+    def test_files(self):
+        """Each file is the home of a public destination, or private."""
+        homes = {getattr(destinations, name).__module__.rpartition(".")[2] for name in ENTRIES}
+        assert homes == {file.stem for file in PACKAGE.glob("[!_]*.py")}
+
+    def test_unknown_name(self):
+        """A name that is not there is an error like that of any module."""
+        with pytest.raises(AttributeError, match="has no attribute 'NoDestination'"):
+            destinations.NoDestination  # noqa: B018 - asking for it is what raises
+
+
+@pytest.mark.parametrize("make", MAKERS, ids=lambda make: make.__name__)
+class TestContract:
+    """The promises."""
+
+    @given(message=json_messages)
+    @settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_read_back(self, make, message):
+        """What it was given is read back equal."""
+        with TemporaryDirectory() as folder:
+            destination, read = make(Path(folder))
+            destination({**message, **PLACE})
+            close(destination)
+            assert read() == [{**message, **PLACE}]
+
+    def test_logged(self, tmp_path, messages, make):
+        """What is logged is read back as any other destination has it."""
+        destination, read = make(tmp_path)
+        add_destinations(destination)
+        add_global_fields(program="p")
+        with start_action(action_type="a", x="é"):
+            log_message("t", y=[1, {"z": None}])
+        assert messages == read()
+        remove_destination(destination)
+        close(destination)
+
+    @pytest.mark.parametrize(
+        "message",
+        [
+            {"message_type": "t", "values": [1, {"a": {"b": []}}], "none": None},
+            {"message_type": "t", "set": {1}, "big": 2**80, 7: (1, [2]), "half": "\ud800"},
+        ],
+        ids=["easy", "hard"],
+    )
+    def test_reads_only(self, tmp_path, make, message):
+        """It never changes a message: the next destination gets the same dict."""
+        destination, _ = make(tmp_path)
+        before = deepcopy(message)
+        destination(message)
+        assert before == message
+        assert list(before) == list(message)
+        close(destination)
+
+    def test_threads(self, tmp_path, make):
+        """Several threads may call it at once: no message is lost, doubled or mixed up."""
+        destination, read = make(tmp_path)
+        add_destinations(destination)
+        go = threading.Barrier(4)
+
+        def log(thread):
+            go.wait(30)
+            for number in range(250):
+                log_message("t", id=[thread, number], x="x" * number)
+
+        threads = [threading.Thread(target=log, args=(thread,)) for thread in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        remove_destination(destination)
+        close(destination)
+        expected = [([thread, n], n) for thread in range(4) for n in range(250)]
+        assert expected == sorted((m["id"], len(m["x"])) for m in read())
+
+    def test_removed(self, tmp_path, make):
+        """It is removed like any other, and gets nothing more."""
+        destination, read = make(tmp_path)
+        add_destinations(destination)
+        log_message("t")
+        remove_destination(destination)
+        log_message("u")
+        close(destination)
+        assert [message["message_type"] for message in read()] == ["t"]
+
+
+def close(destination):
+    """Close a destination that holds something, twice."""
+    if hasattr(destination, "close"):
+        destination.close()
+        destination.close()
