@@ -74,6 +74,7 @@ def _new_messages(files: list[FollowedFile], source: Input) -> Iterator[MessageD
                 yield message
         except OSError as error:
             source.on_unreadable(file.name, error)
+            file.close()
             files.remove(file)
 
 

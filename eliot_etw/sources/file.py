@@ -173,9 +173,11 @@ class _Messages:
         """Give all messages of a file that does not grow."""
         try:
             yield from self.finished(plain(chunks, self.name))
-        finally:
-            # Damaged compressed data, too, may end within a line.
+        except OSError:
+            # Damaged data may end within a line, or with a whole one.
             yield from self.rest()
+            raise
+        yield from self.rest()
 
     def finished(self, chunks: Iterable[bytes]) -> Iterator[MessageDict]:
         """Give the messages of all lines that have an end; keep the rest for the next call."""
@@ -195,6 +197,7 @@ class _Messages:
         """Give the message of the last line, which has no end."""
         line = b"".join(self._unfinished)
         self._unfinished.clear()
+        self._unfinished_bytes = 0
         yield from self._decoded([line] if line else [], ended=False)
 
     def _keep(self, piece: bytes) -> None:

@@ -27,6 +27,7 @@ from eliot_etw.viewers._nodes import (
     Node,
     Row,
     Selector,
+    is_same,
     role_of,
 )
 
@@ -40,7 +41,7 @@ _BUDGET_BYTES: Final = 48 << 20
 # Finished tasks wait until this much came after them, for what was logged after their end.
 _HOLD_BYTES: Final = 4 << 20
 # No honest tree is that deep, and each level of it costs as long as it is.
-_MAX_DEPTH: Final = 2_000
+_MAX_DEPTH: Final = 1_000
 
 _by_level = itemgetter(0)
 
@@ -106,7 +107,7 @@ class Task:
             False if it says exactly what the one before it said: a log that is read twice.
         """
         rows = self.rows
-        if rows and rows[-1][0] == level and rows[-1][1] == message:
+        if rows and rows[-1][0] == level and is_same(rows[-1][1], message):
             return False
         rows.append((level, message))
         self.count += 1

@@ -54,8 +54,8 @@ class Layout:
             yield "\n"
         self._has_begun = True
         self._stands_apart = node.has_child
-        date = self._clock.date(node.timestamp) if node.timestamp is not None else self._date
-        if date != self._date:
+        date = "" if node.timestamp is None else self._clock.date(node.timestamp)
+        if date and date != self._date:
             look = self._screen.palette
             self._date = date
             yield f"{look.strong}{date}{look.off}\n"
@@ -164,13 +164,16 @@ class Layout:
 
 
 def broken(text: str, room: int) -> list[str]:
-    """Break a text into parts of at most so many columns."""
+    """Break a text into parts of at most so many columns, one part at least."""
+    if text.isascii():
+        return [text[start : start + room] for start in range(0, max(len(text), 1), room)]
     parts = []
-    while width_of(text) > room:
-        end = room
+    start = 0
+    while start < len(text):
+        end = start + room
         # Some characters take two columns, and a few none.
-        while width_of(text[:end]) > room:
+        while width_of(text[start:end]) > room:
             end -= 1
-        parts.append(text[:end])
-        text = text[end:]
-    return [*parts, text]
+        parts.append(text[start:end])
+        start = end
+    return parts

@@ -232,7 +232,7 @@ class BackwardPass:
             if level != same_level:
                 same_level = level
                 same.clear()
-            elif any(_is_same(message, other) for other in same):
+            elif any(is_same(message, other) for other in same):
                 continue
             same.append(message)
             if level[:-1] != parents:
@@ -325,7 +325,7 @@ class BackwardPass:
         self._select(node, frames[-1] if frames else _Frame(0), frame)
 
 
-def _is_same(message: MessageDict, other: MessageDict) -> bool:
+def is_same(message: MessageDict, other: MessageDict) -> bool:
     """Say whether two messages are the same in every value and its type, NaN included."""
     try:
         # Version 2: later ones write the same value in several ways.

@@ -109,7 +109,7 @@ class Screen:
         console = require("rich.console", feature="Output to a terminal", extra="cli").Console(
             file=self.stream, force_terminal=True
         )
-        return not (console.no_color or console.color_system is None)
+        return not (console.no_color or console.legacy_windows or console.color_system is None)
 
     def _takes(self, text: str) -> bool:
         """Say whether the stream's encoding has all these characters."""

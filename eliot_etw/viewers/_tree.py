@@ -29,6 +29,8 @@ _OF_FAILURE: Final = _OF_ACTION | {EXCEPTION, REASON}
 _OF_MESSAGE: Final = PLACE_FIELDS | {MESSAGE_TYPE}
 _OF_TRACEBACK: Final = _OF_MESSAGE | {EXCEPTION, REASON, TRACEBACK}
 
+# How many characters to show of a value where there is little room.
+_BRIEF: Final = 60
 # A cache of styled names is emptied when it holds so many: a log may make up a new one each time.
 _MOST_NAMES: Final = 10_000
 
@@ -95,9 +97,9 @@ class TreeText:
         return f"[{uuid[:8] if _is_uuid(uuid) else one_line(uuid, 36)}]"
 
     def plain_fields(self, start: MessageDict) -> str:
-        """Write the fields of an action's start on one line, without styles."""
+        """Write what an action began with on one line, without styles and not much of each field."""
         return " ".join(
-            f"{one_line(key, self._limit)}={one_line(value, self._limit)}"
+            f"{one_line(key, _BRIEF)}={one_line(value, _BRIEF)}"
             for key, value in start.items()
             if key not in _OF_ACTION
         )

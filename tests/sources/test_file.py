@@ -191,6 +191,13 @@ class TestFileSource:
             feed.write(line(2))
             assert [first, next(messages)] == [message(1), message(2)]
 
+    def test_reading_may_stop_early(self):
+        """Who has seen enough can stop, also in a chunk that ends in a line without an end."""
+        source = iter(FileSource(io.BytesIO(line(1) + line(2) + line(3)[:-1])))
+        first = next(source)
+        source.close()
+        assert first == message(1)
+
     def test_named_pipe(self, tmp_path):
         """A path may name a pipe, as `<(command)` does in a shell."""
         path = tmp_path / "pipe"

@@ -96,6 +96,20 @@ class TestFinished:
         (task,) = forest.rest()
         assert sorted(contents(task), key=sort_key) == sorted(messages, key=sort_key)
 
+    def test_log_that_is_read_twice(self, log):
+        """Messages that come twice one after another count once."""
+        twice = [message for message in log(WHOLE) for _ in range(2)]
+        assert finished_after(twice, at_once())[:1] == [11]
+
+    def test_lookalikes_are_no_duplicates(self, log):
+        """A value of another type is another value, even where Python calls them equal."""
+        messages = log("1 start a n=1 \n 1 start a n=1.0")
+        messages[1]["timestamp"] = messages[0]["timestamp"]
+        forest = at_once()
+        assert finished_after(messages, forest) == []
+        (task,) = forest.rest()
+        assert len(contents(task)) == 2
+
     def test_later_messages_are_a_fragment(self, log):
         """What comes when a task has been given out is shown as what remains of it."""
         forest = at_once()

@@ -298,6 +298,12 @@ class TestSeveralTasks:
             '✓ b ["4"]',
         ]
 
+    def test_time_beyond_the_calendar(self, log):
+        """A time that no calendar has begins no day."""
+        messages = log("1 m")
+        messages[0]["timestamp"] = 1e17
+        assert drawing(messages) == "--:--:--.---          · m [8c668cde]\n"
+
     def test_days(self, log):
         """The day is said when it is another one."""
         tree = TreeText(Screen(stream()), Clock(utc=True))
