@@ -97,7 +97,7 @@ class TreeText:
         return f"[{uuid[:8] if _is_uuid(uuid) else one_line(uuid, 36)}]"
 
     def plain_fields(self, start: MessageDict) -> str:
-        """Write what an action began with on one line, without styles and not much of each field."""
+        """Write the fields that an action began with on one line, none of them at length."""
         return " ".join(
             f"{one_line(key, _BRIEF)}={one_line(value, _BRIEF)}"
             for key, value in start.items()
