@@ -359,9 +359,21 @@ class TestFailures:
             def __repr__(self):
                 raise Odd
 
-        add_destinations(Failing(1))
+        class OddText(str):
+            __slots__ = ()
+
+            def __repr__(self):
+                raise Odd
+
+        class OddRepr:
+            def __repr__(self):
+                return OddText("text")
+
+        add_destinations(Failing(2))
         log_message("t", value=NoRepr())
+        log_message("t", value=OddRepr())
         assert UNPRINTABLE in messages[1]["message"]
+        assert "'value': text" in messages[3]["message"]
 
     def test_error_without_text(self, messages):
         """An error whose own text cannot be had is reported all the same."""
