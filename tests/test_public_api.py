@@ -1,7 +1,6 @@
 """Tests that programs written for Eliot find every name, call it as before, and log the same."""
 
 import inspect
-import io
 import json
 import subprocess
 import sys
@@ -139,12 +138,12 @@ CALLS = {
         "add_global_fields": GLOBAL_FIELDS,
         "addGlobalFields": GLOBAL_FIELDS,
         "to_file": [
-            Call(io.StringIO()),
-            Call(output_file=io.StringIO(), encoder=None, json_default=str),
+            Call(None),
+            Call(output_file=None, encoder=None, json_default=str),
         ],
         "FileDestination": [
-            Call(io.StringIO()),
-            Call(file=io.StringIO(), encoder=None, json_default=str),
+            Call(None),
+            Call(file=None, encoder=None, json_default=str),
         ],
         "use_asyncio_context": [Call()],
     },
@@ -219,7 +218,7 @@ CALLS = {
         "main": [Call()],
     },
     "filter": {
-        "EliotFilter": [Call("J", [], io.StringIO())],
+        "EliotFilter": [Call("J", [], None)],
         "EliotFilter.run": [Call(None)],
         "main": [Call(), Call(sys)],
     },
