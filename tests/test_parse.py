@@ -6,7 +6,6 @@ import threading
 import weakref
 from itertools import chain, zip_longest
 
-import eliot.parse
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,6 +13,9 @@ from hypothesis import strategies as st
 from eliot_etw import exceptions, parse
 from eliot_etw._written import is_same
 from eliot_etw.parse import Parser, Task, TaskLevel, WrittenAction, WrittenMessage
+
+pytest.importorskip("eliot.parse")
+eliot = pytest.importorskip("eliot")
 
 # -- Logs to read ---------------------------------------------------------------------------
 

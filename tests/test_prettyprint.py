@@ -7,12 +7,14 @@ import sys
 from collections import OrderedDict
 from datetime import datetime
 
-import eliot.prettyprint
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
 from eliot_etw.prettyprint import REQUIRED_FIELDS, compact_format, main, pretty_format
+
+pytest.importorskip("eliot.prettyprint")
+eliot = pytest.importorskip("eliot")
 
 MESSAGE = {
     "timestamp": 1443193754,

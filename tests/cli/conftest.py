@@ -10,6 +10,13 @@ import pytest
 from eliot_etw import cli
 
 
+@pytest.fixture(autouse=True)
+def extra():
+    """Skip what is about the command where its extra is not installed."""
+    for package in ("click", "rich", "simpleeval", "zstandard"):
+        pytest.importorskip(package)
+
+
 @pytest.fixture
 def call(monkeypatch, capsys):
     """Return a function that runs the command here: status, output, errors."""

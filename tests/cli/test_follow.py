@@ -12,8 +12,9 @@ import time
 import pytest
 
 from eliot_etw._json import encode_line
-from eliot_etw.cli import _follow
 from eliot_etw.viewers._forest import Forest
+
+_follow = pytest.importorskip("eliot_etw.cli._follow")
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="signals and pseudo-terminals")
 

@@ -7,11 +7,12 @@ import sys
 import zlib
 
 import pytest
-import zstandard
 
 from eliot_etw._json import encode_line
 from eliot_etw.exceptions import MissingDependency
 from eliot_etw.sources import FileSource
+
+zstandard = pytest.importorskip("zstandard")
 
 MESSAGES = [
     {"task_uuid": "a-task", "task_level": [n], "timestamp": 1.5, "text": f"{n}" * 50}

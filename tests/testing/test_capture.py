@@ -7,7 +7,6 @@ import unittest
 from unittest import mock
 
 import pytest
-import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +32,8 @@ from eliot_etw.testing import (
     validateLogging,
 )
 from eliot_etw.testing._capture import CAPTURES
+
+trio = pytest.importorskip("trio")
 
 MODULE_LOGGER = Logger()
 PORT = MessageType("app:port", fields(port=int), "A port was opened.")

@@ -11,6 +11,8 @@ from eliot_etw.viewers._screen import Screen
 from eliot_etw.viewers._text import Clock, width_of
 from eliot_etw.viewers._tree import TreeText
 
+pytest.importorskip("rich")
+
 
 class Terminal(io.TextIOWrapper):
     """A stream that says that it is a terminal."""

@@ -8,6 +8,8 @@ import pytest
 from eliot_etw.exceptions import MissingDependency
 from eliot_etw.viewers._screen import Screen
 
+pytest.importorskip("rich")
+
 
 class Terminal(io.TextIOWrapper):
     """A stream that says that it is a terminal."""

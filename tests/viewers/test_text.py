@@ -18,6 +18,8 @@ from eliot_etw.viewers._text import (
     width_of,
 )
 
+pytest.importorskip("rich")
+
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),

@@ -11,6 +11,8 @@ from eliot_etw.viewers._screen import Screen
 from eliot_etw.viewers._text import Clock, width_of
 from eliot_etw.viewers._tree import TreeText
 
+pytest.importorskip("rich")
+
 NOON = 1_795_176_000.0
 TASK = "8c668cde-235b-4872-af4e-caea524bd1c0"
 

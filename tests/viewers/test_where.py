@@ -10,6 +10,8 @@ from eliot_etw.exceptions import MissingDependency
 from eliot_etw.viewers._nodes import ACTION, MESSAGE, Node
 from eliot_etw.viewers._where import Where
 
+pytest.importorskip("simpleeval")
+
 START = {
     "task_uuid": "a-task",
     "task_level": [2, 1],
