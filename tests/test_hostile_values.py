@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from enum import Enum, IntEnum
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from types import MappingProxyType
 from typing import NamedTuple
@@ -301,6 +302,17 @@ HOSTILE = {
     "files": lambda: sys.stdout,
     "our own": lambda: [Logger(), Message({"a": 1}), start_action(action_type="a"), log_message],
 }
+if find_spec("numpy") is not None:
+    import numpy as np
+
+    HOSTILE |= {
+        "numpy scalars": lambda: [np.int8(1), np.float32("nan"), np.longdouble(1), np.bool_(1)],
+        "numpy arrays": lambda: [np.array([[1.5, np.inf]]), np.array(7), np.zeros((200, 200))],
+        "numpy objects": lambda: np.array([b"\xff", 2**80, NoClass(), None], dtype=object),
+        "numpy records": lambda: np.array([(1, b"x")], dtype=[("a", "i8"), ("b", "S1")]),
+        "numpy times": lambda: [np.datetime64("NaT"), np.timedelta64(1, "D")],
+        "numpy keys": lambda: {np.int64(1): 1, np.str_("a"): 2, np.float32(1.5): 3},
+    }
 
 
 @pytest.fixture

@@ -152,6 +152,20 @@ class TestLines:
         assert lines_of(path) == [{"x": "ValueError('no')"}]
         assert destination.stats() == {"failed": 0}
 
+    def test_interrupt_of_the_default_function(self, path):
+        """Ctrl-C while a value is converted is the program's: it passes, and only once."""
+        interrupts = [KeyboardInterrupt]
+
+        def default(value):
+            raise interrupts.pop()
+
+        to_file(path, json_default=default)
+        with pytest.raises(KeyboardInterrupt):
+            log_message("t", x=ValueError())
+        log_message("u", x=ValueError("no"))
+        assert [m["x"] for m in lines_of(path)] == ["ValueError('no')"]
+        assert failures() == 0
+
     def test_encoder(self, path):
         """An encoder class converts values, as in older programs."""
 
