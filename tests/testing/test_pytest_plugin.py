@@ -404,6 +404,7 @@ class TestLoading:
 
     def test_xdist(self, run_in_subprocess):
         """The report travels from the workers."""
+        pytest.importorskip("xdist")
         result = run_in_subprocess(
             """
         @pytest.mark.eliot(validate=False)
