@@ -310,7 +310,7 @@ if find_spec("numpy") is not None:
         "numpy arrays": lambda: [np.array([[1.5, np.inf]]), np.array(7), np.zeros((200, 200))],
         "numpy objects": lambda: np.array([b"\xff", 2**80, NoClass(), None], dtype=object),
         "numpy records": lambda: np.array([(1, b"x")], dtype=[("a", "i8"), ("b", "S1")]),
-        "numpy times": lambda: [np.datetime64("NaT"), np.timedelta64(1, "D")],
+        "numpy times": lambda: [np.datetime64("NaT", "s"), np.timedelta64(1, "D")],
         "numpy keys": lambda: {np.int64(1): 1, np.str_("a"): 2, np.float32(1.5): 3},
     }
 
