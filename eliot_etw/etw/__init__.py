@@ -12,18 +12,22 @@ if TYPE_CHECKING:
     from eliot_etw.etw._encode import EventEncoder, payload_limit_bytes, provider_traits
     from eliot_etw.etw._etl import EtlWriter, read_etl
     from eliot_etw.etw._guid import provider_guid
+    from eliot_etw.etw._provider import Provider
+    from eliot_etw.etw._records import EtlEvent
     from eliot_etw.etw._schema import Field, Schema
     from eliot_etw.etw._types import InType, OutType
     from eliot_etw.etw._values import FileTime, SystemTime
 
 __all__ = [
     "DecodedEvent",
+    "EtlEvent",
     "EtlWriter",
     "EventEncoder",
     "Field",
     "FileTime",
     "InType",
     "OutType",
+    "Provider",
     "Schema",
     "SystemTime",
     "activity_id",
@@ -36,12 +40,14 @@ __all__ = [
 
 _MODULES = {
     "DecodedEvent": "_decode",
+    "EtlEvent": "_records",
     "EtlWriter": "_etl",
     "EventEncoder": "_encode",
     "Field": "_schema",
     "FileTime": "_values",
     "InType": "_types",
     "OutType": "_types",
+    "Provider": "_provider",
     "Schema": "_schema",
     "SystemTime": "_values",
     "activity_id": "_activity",

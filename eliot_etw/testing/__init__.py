@@ -20,12 +20,14 @@ if TYPE_CHECKING:
     )
     from eliot_etw.testing._captured_logs import CapturedLogs
     from eliot_etw.testing._logged import LoggedAction, LoggedMessage
+    from eliot_etw.testing._recording_etw import RecordingEtw
 
 __all__ = [
     "CapturedLogs",
     "LoggedAction",
     "LoggedMessage",
     "MemoryLogger",
+    "RecordingEtw",
     "UnflushedTracebacks",
     "assertContainsFields",
     "assertHasAction",
@@ -44,6 +46,7 @@ _MODULES = {
     "LoggedAction": "eliot_etw.testing._logged",
     "LoggedMessage": "eliot_etw.testing._logged",
     "MemoryLogger": "eliot_etw._logger",
+    "RecordingEtw": "eliot_etw.testing._recording_etw",
     "UnflushedTracebacks": "eliot_etw.exceptions",
     "assertContainsFields": "eliot_etw.testing._assertions",
     "assertHasAction": "eliot_etw.testing._assertions",

@@ -3,7 +3,7 @@
 import pytest
 
 from eliot_etw import _logger, exceptions, testing
-from eliot_etw.testing import _assertions, _capture, _captured_logs, _logged
+from eliot_etw.testing import _assertions, _capture, _captured_logs, _logged, _recording_etw
 
 pytest.importorskip("eliot.testing")
 eliot = pytest.importorskip("eliot")
@@ -28,7 +28,15 @@ def test_sorted():
 
 def test_from_where():
     """Each name is the thing itself, wherever it is defined."""
-    rooms = (_assertions, _capture, _captured_logs, _logged, _logger, exceptions)
+    rooms = (
+        _assertions,
+        _capture,
+        _captured_logs,
+        _logged,
+        _logger,
+        _recording_etw,
+        exceptions,
+    )
     for name in testing.__all__:
         assert any(getattr(testing, name) is vars(room).get(name) for room in rooms), name
 

@@ -1,0 +1,304 @@
+"""The few calls of Windows that a provider of events needs, by ctypes.
+
+This is the one module that knows how Windows is called. It imports on every system, and loads
+nothing before `current_api` is asked for it. `eliot_etw.testing.RecordingEtw` takes its place in
+tests.
+
+Source:
+    evntprov.h of the Windows SDK; https://learn.microsoft.com/windows/win32/api/evntprov/.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from collections.abc import Callable
+from functools import cache
+from itertools import count
+from struct import Struct
+from threading import get_ident
+from typing import Any, Final, Protocol, TypeAlias, final
+from uuid import UUID
+
+OnChange: TypeAlias = Callable[[int, int, int, int], None]
+"""Is called with a control code, a level, and the keywords of which any and all must match."""
+
+# Codes of winerror.h.
+SUCCESS: Final = 0
+INVALID_HANDLE: Final = 6
+NOT_ENOUGH_MEMORY: Final = 8
+NOT_SUPPORTED: Final = 50
+INVALID_PARAMETER: Final = 87
+BUSY: Final = 170
+ARITHMETIC_OVERFLOW: Final = 534
+
+# What the callback of a registration is told: nobody listens any more; somebody does, or does
+# otherwise than before; and a third, that is none of these.
+DISABLE: Final = 0
+ENABLE: Final = 1
+
+_SET_TRAITS = 2
+_SEARCH_SYSTEM32 = 0x800
+
+# Address, size and type of each piece of an event.
+_THREE_PIECES: Final = Struct("=QIIQIIQII").pack
+# Where CPython has the first byte of a bytes object: behind its head, which is counted with the
+# NUL at the end.
+_HEAD_BYTES = bytes.__basicsize__ - 1
+
+
+class EtwApi(Protocol):
+    """What a provider needs of Windows. Handles are numbers, never 0."""
+
+    def register(self, guid: UUID, on_change: OnChange) -> int:
+        """Register a provider.
+
+        Args:
+            guid: Which provider it is.
+            on_change: Is called whenever somebody begins or stops to listen, on any thread, and
+                perhaps before this returns.
+
+        Returns:
+            The handle.
+
+        Raises:
+            OSError: If Windows refuses.
+        """
+
+    def set_traits(self, handle: int, traits: bytes) -> int:
+        """Tell a provider's name and group. Returns a Win32 error code, 0 for success."""
+
+    def unregister(self, handle: int) -> int:
+        """End a registration, after which nothing calls back. Returns a Win32 error code."""
+
+    def write(
+        self,
+        handle: int,
+        descriptor: bytes,
+        activity: bytes | None,
+        related: bytes | None,
+        traits: bytes,
+        metadata: bytes,
+        payload: bytes,
+    ) -> int:
+        """Write one event, to all who listen. Returns a Win32 error code, 0 for success.
+
+        Args:
+            handle: What `register` returned.
+            descriptor: 16 bytes, an ``EVENT_DESCRIPTOR``.
+            activity: The 16 bytes of the activity's id; None for the one of the thread.
+            related: The 16 bytes of the related activity's id, if there is one.
+            traits: What describes the provider.
+            metadata: What describes the event.
+            payload: The values of its fields.
+        """
+
+
+@final
+class Win32Api:
+    """Calls the functions of a library that has what ``evntprov.h`` declares.
+
+    All threads may call at any time. There is no lock, for Windows may wait in `unregister` until
+    a callback is over, and in none of these calls may a callback have to wait for another thread.
+    """
+
+    def __init__(self, library: Any, function_type: Callable[..., Any]) -> None:
+        """Prepare for calls.
+
+        Args:
+            library: As ctypes loads it; nobody else should use the same object.
+            function_type: What makes the type of a callback: `ctypes.WINFUNCTYPE` for Windows.
+
+        Raises:
+            OSError: If this Python is not CPython.
+        """
+        probe = b"probe"
+        if ctypes.cast(ctypes.c_char_p(probe), ctypes.c_void_p).value != id(probe) + _HEAD_BYTES:
+            msg = (
+                "Event Tracing for Windows needs CPython, where the place of bytes in memory is "
+                f"known, this is {sys.implementation.name}. Use EtlFileDestination here."
+            )
+            raise OSError(msg)
+        self._register = library.EventRegister
+        self._unregister = library.EventUnregister
+        self._write = library.EventWriteTransfer
+        # Windows 7 before its updates has no such function.
+        self._set_information = getattr(library, "EventSetInformation", None)
+        for function in (self._register, self._unregister, self._write, self._set_information):
+            if function is not None:
+                function.restype = ctypes.c_uint32
+        # One for all registrations, which lives as long as this object: what is called late is
+        # still there, finds nobody who wants to know, and returns.
+        self._callback = function_type(
+            None,
+            ctypes.c_void_p,  # the session's GUID
+            ctypes.c_uint32,
+            ctypes.c_ubyte,
+            ctypes.c_uint64,
+            ctypes.c_uint64,
+            ctypes.c_void_p,  # a filter
+            ctypes.c_void_p,  # the context: a number of ours
+        )(self._on_change)
+        self._numbers = count(1)
+        self._listeners: dict[int, OnChange] = {}
+        self._contexts: dict[int, int] = {}
+        # What ctypes makes of a handle for a call; it takes a fifth of the call to make it anew.
+        self._handles: dict[int, Any] = {}
+        self._three = ctypes.c_uint32.from_param(3)
+        self._threads_in_callback: set[int] = set()
+
+    def _on_change(
+        self,
+        _source: int | None,
+        code: int,
+        level: int,
+        match_any: int,
+        match_all: int,
+        _filter: int | None,
+        context: int | None,
+    ) -> None:
+        """Pass on what Windows calls back with."""
+        listener = self._listeners.get(context or 0)
+        if listener is None:
+            return
+        thread = get_ident()
+        self._threads_in_callback.add(thread)
+        try:
+            listener(code, level, match_any, match_all)
+        finally:
+            self._threads_in_callback.discard(thread)
+
+    def register(self, guid: UUID, on_change: OnChange) -> int:
+        """Register a provider, as in `EtwApi`."""
+        context = next(self._numbers)
+        self._listeners[context] = on_change
+        handle = ctypes.c_uint64()
+        code = self._register(
+            guid.bytes_le, self._callback, ctypes.c_void_p(context), ctypes.byref(handle)
+        )
+        if code:
+            del self._listeners[context]
+            raise registration_error(guid, code)
+        number = handle.value
+        self._contexts[number] = context
+        self._handles[number] = ctypes.c_uint64.from_param(number)
+        return number
+
+    def set_traits(self, handle: int, traits: bytes) -> int:
+        """Tell a provider's name and group, as in `EtwApi`."""
+        if self._set_information is None:
+            return NOT_SUPPORTED
+        code: int = self._set_information(
+            ctypes.c_uint64(handle),
+            ctypes.c_uint32(_SET_TRAITS),
+            traits,
+            ctypes.c_uint32(len(traits)),
+        )
+        return code
+
+    def unregister(self, handle: int) -> int:
+        """End a registration, as in `EtwApi`.
+
+        Within a callback it only has no more callbacks passed on, and returns `BUSY`: Windows
+        would wait until the callback is over, which would be for ever.
+        """
+        self._handles.pop(handle, None)
+        context = self._contexts.get(handle)
+        if context is None:
+            return INVALID_HANDLE
+        self._listeners.pop(context, None)
+        if get_ident() in self._threads_in_callback:
+            return BUSY
+        # Whoever takes it out is the only one who ends it.
+        if self._contexts.pop(handle, None) is None:
+            return INVALID_HANDLE
+        code: int = self._unregister(ctypes.c_uint64(handle))
+        return code
+
+    def write(
+        self,
+        handle: int,
+        descriptor: bytes,
+        activity: bytes | None,
+        related: bytes | None,
+        traits: bytes,
+        metadata: bytes,
+        payload: bytes,
+    ) -> int:
+        """Write one event, as in `EtwApi`.
+
+        The three pieces are passed where they lie, in bytes objects that never change and that
+        live until this returns, because its arguments hold them. Their addresses and sizes are
+        packed into a bytes object made for this event, which ctypes holds during the call. So
+        nothing is shared between two events, though other threads run while Windows is called.
+
+        To make an array of structures by ctypes takes twice to three times as long for the whole
+        call; to ask ctypes for the three addresses, five times; to have it convert the arguments
+        by ``argtypes``, 1.6 times. None, bytes and what `from_param` gives need no conversion.
+        """
+        try:
+            reference = self._handles[handle]
+        except KeyError:
+            return INVALID_HANDLE
+        code: int = self._write(
+            reference,
+            descriptor,
+            activity,
+            related,
+            self._three,
+            _THREE_PIECES(
+                id(traits) + _HEAD_BYTES,
+                len(traits),
+                2,
+                id(metadata) + _HEAD_BYTES,
+                len(metadata),
+                1,
+                id(payload) + _HEAD_BYTES,
+                len(payload),
+                0,
+            ),
+        )
+        return code
+
+
+def registration_error(guid: UUID, code: int) -> OSError:
+    """Make the error for a provider that Windows does not register."""
+    msg = (
+        f"A provider must be registered with Windows, which refused {guid} with its error {code}. "
+    )
+    if code == NOT_ENOUGH_MEMORY:
+        msg += "A process may have some 2,000 registrations: close providers, or use fewer."
+    else:
+        msg += f"Look it up with 'net helpmsg {code}'."
+    return OSError(0, msg, None, code)
+
+
+STAND_INS: Final[list[EtwApi]] = []
+"""What is used in the place of Windows, the last of them: `RecordingEtw`."""
+
+
+def current_api() -> EtwApi:
+    """Return what a new provider is to use.
+
+    Raises:
+        OSError: If this is not Windows, and nothing stands in for it.
+    """
+    return STAND_INS[-1] if STAND_INS else _windows()
+
+
+@cache
+def _windows() -> EtwApi:
+    """Load the library, once."""
+    if sys.platform != "win32":
+        msg = (
+            f"Event Tracing for Windows needs Windows, this is {sys.platform}. "
+            "Use EtlFileDestination here, and RecordingEtw in tests."
+        )
+        raise OSError(msg)
+    try:
+        library = ctypes.WinDLL(
+            "api-ms-win-eventing-provider-l1-1-0.dll", winmode=_SEARCH_SYSTEM32
+        )
+    except OSError:  # Windows 7
+        library = ctypes.WinDLL("advapi32.dll", winmode=_SEARCH_SYSTEM32)
+    return Win32Api(library, ctypes.WINFUNCTYPE)
