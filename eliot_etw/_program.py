@@ -15,8 +15,8 @@ from eliot_etw._safe import safe_str
 
 # What a shell reports of a program that Ctrl-C (signal 2) ended.
 INTERRUPTED = 128 + 2
-# Windows says EINVAL where others say EPIPE.
-_CLOSED_PIPE = errno.EINVAL if os.name == "nt" else errno.EPIPE
+# Windows says EINVAL for a pipe that is being closed, too.
+_CLOSED_PIPE = {errno.EPIPE, errno.EINVAL} if os.name == "nt" else {errno.EPIPE}
 
 
 def printable(value: object) -> str:
@@ -49,7 +49,7 @@ def run_program(program: Callable[[], int], stdout: TextIO) -> int:
         return INTERRUPTED
     except OSError as error:
         _give_up(stdout)
-        if error.errno == _CLOSED_PIPE:
+        if error.errno in _CLOSED_PIPE:
             return 0
         sys.stderr.write(f"{Path(sys.argv[0]).name}: cannot write: {error.strerror or error}\n")
         return 1

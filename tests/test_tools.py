@@ -83,14 +83,14 @@ class TestInterpreters:
             environment.this_interpreter()
 
     @posix_only
-    def test_failing_shim_hides_no_real_one(self, tester, broken_python, monkeypatch):
+    def test_failing_shim_hides_no_real_one(self, environment, broken_python, monkeypatch):
         """Every folder of the PATH is looked into, not only the first that has the name."""
         real = broken_python.parent.parent / "real"
         real.mkdir()
         (real / "python3.12").symlink_to(sys.executable)
         monkeypatch.setenv("PATH", f"{broken_python.parent}{os.pathsep}{real}")
         monkeypatch.setenv("PYENV_ROOT", str(real))
-        assert [str(broken_python), str(real / "python3.12")] == tester._candidates("3.12")
+        assert [str(broken_python), str(real / "python3.12")] == environment._candidates("3.12")
 
 
 class TestChoose:

@@ -8,10 +8,8 @@ it tests with every supported Python that it finds, and once without any extra.
 from __future__ import annotations
 
 import argparse
-import glob
 import os
 import re
-import shutil
 import subprocess
 import sys
 import time
@@ -22,11 +20,10 @@ from xml.etree import ElementTree as ET
 
 from _environment import (
     ROOT,
-    WINDOWS,
     Interpreter,
     SetUpError,
+    find_interpreters,
     prepare,
-    probe,
     supported_versions,
     this_interpreter,
 )
@@ -71,30 +68,6 @@ class Tally:
                 self.complain(f"{name}: {case.get('name')} skipped: {skip.get('message')}")
             else:
                 self.skipped += 1
-
-
-def find_interpreters(running: Interpreter) -> list[Interpreter]:
-    """Find one Python of each supported version, the running one for its own."""
-    found = {running.version: running}
-    for version in supported_versions():
-        if version not in found:
-            candidates = (probe(program) for program in _candidates(version))
-            match = next((c for c in candidates if c and c.version == version), None)
-            if match:
-                found[version] = match
-    return sorted(found.values(), key=lambda interpreter: int(interpreter.version.split(".")[1]))
-
-
-def _candidates(version: str) -> list[str]:
-    """List programs that may be a Python of the version: those on the PATH, then pyenv's."""
-    name = f"python{version}"
-    # Each folder on its own, because the first hit may be a pyenv shim which only fails.
-    folders = os.environ.get("PATH", "").split(os.pathsep)
-    on_path = [shutil.which(name, path=folder) for folder in folders if folder]
-    pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv")) / "versions"
-    program = "python.exe" if WINDOWS else f"bin/{name}"
-    pattern = str(pyenv / f"{glob.escape(version)}.*" / program)
-    return [path for path in on_path if path] + sorted(glob.glob(pattern), reverse=True)
 
 
 def choose(wanted: Sequence[str], *, is_ci: bool) -> list[Interpreter]:
