@@ -66,7 +66,12 @@ VALUES, STATE, CALLED, EDGES, PROGRAMS = range(len(LAYERS))
 ROOMS = set().union(*LAYERS)
 
 # The edges that belong together.
-ONE_EDGE = [{"_tree", "parse"}]
+ONE_EDGE = [
+    {"_tree", "parse"},
+    # What writes and reads traces is bytes and files of `etw`, as messages.
+    *({module, "sources.", "etw."} for module in ("sources.etl", "sources._activities")),
+    {"destinations.etl", "destinations.", "etw."},
+]
 # What reads logs, and must not touch the logging of its own process.
 READERS = {
     "_tree",

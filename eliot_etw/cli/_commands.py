@@ -9,7 +9,7 @@ import click
 from eliot_etw import __version__
 from eliot_etw._program import printable
 
-_VERBS = ("filter", "pretty", "stats", "tree")
+_VERBS = ("etl", "filter", "pretty", "stats", "tree")
 
 _EPILOG = """\b
 Examples:
@@ -17,6 +17,7 @@ Examples:
   eliot-etw tree --failed --since 1h app.log.2.gz app.log.1 app.log
   eliot-etw tree --follow app.log
   eliot-etw stats app.log
+  eliot-etw tree trace.etl
 """
 
 
@@ -44,8 +45,9 @@ class _Verbs(click.Group):
 def eliot_etw(context: click.Context) -> None:
     """Show what a program did: the tree of actions in its Eliot log.
 
-    A log is a file of JSON lines, plain or compressed (gzip, xz, zstd). Several files are read as
-    one log, by time. Without a file, or for "-", standard input is read.
+    A log is a file of JSON lines, plain or compressed (gzip, xz, zstd), or a trace of Windows
+    (.etl). Several files are read as one log, by time. Without a file, or for "-", standard input
+    is read.
     """
     if context.invoked_subcommand is None:
         click.echo(context.get_help())

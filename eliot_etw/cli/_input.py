@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import errno
+import io
+import os
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any, Final, TypeVar, final
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
 
 import click
 
 from eliot_etw._program import printable
-from eliot_etw.exceptions import MissingDependency
+from eliot_etw.exceptions import InvalidTrace, MissingDependency
 from eliot_etw.sources import BadLine, FileSource, merge_by_time
 from eliot_etw.typing import MessageDict, Source
 
 # Of the bad lines of one run, so many are reported one by one.
 _MOST_REPORTS: Final = 20
+# So much of a file holds a trace's first record, whose end are two names of usual length.
+_PEEKED_BYTES: Final = 4096
+# Where a buffer says what it is, and what the first of a trace says.
+_BUFFER_TYPE: Final = slice(54, 56)
+_HEADER_BUFFER: Final = b"\4\0"
+
+# What is left out of a trace, where a word is not enough.
+_KINDS: Final = {
+    "lost": "lost before they were recorded",
+    "misplaced": "without a place in a task",
+    "unfinished": "activities not waited for, as too many were open",
+}
+
+if TYPE_CHECKING:
+    from eliot_etw.sources import EtlSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -44,9 +62,10 @@ class Input:
         self.count = 0
         self._bad_lines = 0
         self._could_not_read = False
+        self._traces: list[EtlSource] = []
 
     def __iter__(self) -> Iterator[MessageDict]:
-        for message in merge_by_time([self._readable(self._source(name)) for name in self.files]):
+        for message in merge_by_time(map(self._readable, self.files)):
             self.count += 1
             yield message
 
@@ -54,13 +73,13 @@ class Input:
         """Report a line that is no message, if there were not too many already."""
         self._bad_lines += 1
         if self._bad_lines <= _MOST_REPORTS:
-            _say(str(line))
+            say(str(line))
 
     def on_unreadable(self, name: str, error: Exception) -> None:
         """Report a file that cannot be read, or not to its end."""
         self._could_not_read = True
         why = getattr(error, "strerror", None) or str(error)
-        _say(f"eliot-etw: {name}: {why}")
+        say(f"eliot-etw: {name}: {why}")
 
     def finish(self, shown: bool = True) -> int:
         """Say what was left out.
@@ -72,28 +91,90 @@ class Input:
             The exit status: 2 if a file could not be read, else 0.
         """
         if self._bad_lines > _MOST_REPORTS:
-            _say(f"... and {self._bad_lines - _MOST_REPORTS:,} more.")
+            say(f"... and {self._bad_lines - _MOST_REPORTS:,} more.")
         if self._bad_lines:
             lines = "1 line was" if self._bad_lines == 1 else f"{self._bad_lines:,} lines were"
-            _say(f"eliot-etw: {lines} skipped, being no messages.")
+            say(f"eliot-etw: {lines} skipped, being no messages.")
+        for trace in self._traces:
+            say_of_trace(trace.name, trace.skipped, trace.problems)
         if not shown and not self._could_not_read:
             why = "nothing matches" if self.count else "there are no messages"
-            _say(f"eliot-etw: Nothing to show: {why}.")
+            say(f"eliot-etw: Nothing to show: {why}.")
         return 2 if self._could_not_read else 0
 
-    def _source(self, name: str) -> FileSource:
-        if name == "-":
-            return FileSource(sys.stdin.buffer, name="<stdin>", on_bad_line=self.on_bad_line)
-        return FileSource(name, on_bad_line=self.on_bad_line)
-
-    def _readable(self, source: FileSource) -> Source:
+    def _readable(self, name: str) -> Source:
         """Read a file as far as possible, and report what went wrong then."""
         try:
-            yield from source
-        except (OSError, MissingDependency) as error:
-            self.on_unreadable(source.name, error)
+            yield from self._source(name)
+        except (OSError, MissingDependency, InvalidTrace) as error:
+            self.on_unreadable("<stdin>" if name == "-" else name, error)
+
+    def _source(self, name: str) -> Source:
+        """Choose how to read a file. Raises OSError for a trace in a pipe."""
+        if name == "-":
+            return self._standard_input()
+        return self._trace(name) if is_trace(name) else self._lines(name)
+
+    def _standard_input(self) -> Source:
+        """Choose how to read standard input, of which only the beginning can be looked at."""
+        file = sys.stdin.buffer
+        head = file.peek(_PEEKED_BYTES) if isinstance(file, io.BufferedReader) else b""
+        if not _begins_a_trace(head):
+            return self._lines(file, "<stdin>")
+        if file.seekable():
+            return self._trace(file, "<stdin>")
+        raise OSError(errno.ESPIPE, "is a trace, which cannot be read from a pipe; name its file")
+
+    def _lines(self, file: str | BinaryIO, name: str | None = None) -> Source:
+        return FileSource(file, name=name, on_bad_line=self.on_bad_line)
+
+    def _trace(self, file: str | BinaryIO, name: str | None = None) -> Source:
+        from eliot_etw.sources import EtlSource  # noqa: PLC0415 - most logs are none
+
+        trace = EtlSource(file, name=name)
+        self._traces.append(trace)
+        return trace
 
 
-def _say(text: str) -> None:
+def is_trace(name: str) -> bool:
+    """Say whether a file is to be read as a trace: by its content, or if it is called one."""
+    if name.lower().endswith(".etl"):
+        return True
+    if not os.path.isfile(name):  # to look into a pipe would take from it
+        return False
+    try:
+        with open(name, "rb") as file:
+            return _begins_a_trace(file.read(_PEEKED_BYTES))
+    except OSError:  # reading it will say why
+        return False
+
+
+def _begins_a_trace(head: bytes) -> bool:
+    """Say whether a file that begins so is a trace."""
+    if head[_BUFFER_TYPE] != _HEADER_BUFFER:  # as in all text: whoever reads that pays no more
+        return False
+    from eliot_etw.etw import read_etl  # noqa: PLC0415 - see above
+
+    try:
+        read_etl(io.BytesIO(head))
+    except InvalidTrace:
+        return False
+    return True
+
+
+def say_of_trace(name: str, skipped: Mapping[str, int], problems: Sequence[str]) -> None:
+    """Report what was damaged in a trace, and what it has besides TraceLogging events."""
+    for problem in problems[:_MOST_REPORTS]:
+        say(f"{name}: {problem}")
+    counts = [
+        f"{count:,} {_KINDS.get(kind, kind)}"
+        for kind, count in skipped.items()
+        if count and kind != "system"
+    ]  # which each trace has: how it was recorded
+    if counts:
+        say(f"eliot-etw: {name}: left out: {', '.join(counts)}.")
+
+
+def say(text: str) -> None:
     """Write a line to standard error: a name or a log's content must not drive the terminal."""
     click.echo(printable(text), err=True)

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from heapq import merge
 from operator import attrgetter
-from typing import BinaryIO, final
+from typing import TYPE_CHECKING, BinaryIO, final
 
 from eliot_etw.etw._buffers import (
     BUFFER_HEADER_BYTES,
@@ -21,13 +21,17 @@ from eliot_etw.etw._buffers import (
     parse_log_header,
 )
 from eliot_etw.etw._etl_writer import EtlWriter
+from eliot_etw.etw._json_values import iso_time
 from eliot_etw.etw._records import (
     DamagedRecord,
     EtlEvent,
     decode_record,
 )
 from eliot_etw.etw._xpress import decompress
-from eliot_etw.exceptions import InvalidTrace
+from eliot_etw.exceptions import InvalidEvent, InvalidTrace
+
+if TYPE_CHECKING:
+    from eliot_etw.etw._decode import DecodedEvent
 
 __all__ = ["EtlReader", "EtlWriter", "read_etl"]
 
@@ -105,6 +109,20 @@ class EtlReader:
                 # Of events at one moment, those of the first processor come first.
                 streams = [self._read_stream(file, stream) for stream in group]
                 yield from merge(*streams, key=attrgetter("ticks"))
+
+    def decoded(self) -> Iterator[tuple[EtlEvent, DecodedEvent]]:
+        """Read the events, each with its name and fields; what cannot be decoded is counted.
+
+        Raises:
+            OSError: If the file cannot be read any longer.
+        """
+        for event in self:
+            try:
+                decoded = event.decode()
+            except InvalidEvent as error:
+                self._damaged(f"an event of {iso_time(event.ticks) or event.ticks}: {error}")
+            else:
+                yield event, decoded
 
     def _report(self, problem: str) -> None:
         """Keep what is to be said, within bounds."""

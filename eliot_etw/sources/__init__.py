@@ -10,17 +10,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eliot_etw.sources.etl import EtlSource
     from eliot_etw.sources.file import BadLine, FileSource, FollowedFile
     from eliot_etw.sources.merged import merge_by_time
 
 _HOMES = {
     "BadLine": "file",
+    "EtlSource": "etl",
     "FileSource": "file",
     "FollowedFile": "file",
     "merge_by_time": "merged",
 }
 
-__all__ = ["BadLine", "FileSource", "FollowedFile", "merge_by_time"]
+__all__ = ["BadLine", "EtlSource", "FileSource", "FollowedFile", "merge_by_time"]
 
 
 def __getattr__(name: str) -> Any:

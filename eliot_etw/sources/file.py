@@ -60,7 +60,7 @@ class FileSource:
     ) -> None:
         self._file = file
         self._on_bad_line = on_bad_line
-        self.name = name or _name_of(file)
+        self.name = name or name_of(file)
 
     def __iter__(self) -> Iterator[MessageDict]:
         messages = _Messages(self.name, self._on_bad_line)
@@ -92,7 +92,7 @@ class FollowedFile:
         self._path = path
         self._file: BinaryIO | None = None
         self._last_read = b""
-        self.name = _name_of(path)
+        self.name = name_of(path)
         self._messages = _Messages(self.name, on_bad_line)
 
     def poll(self) -> Iterator[MessageDict]:
@@ -235,7 +235,7 @@ def _chunks(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
         yield chunk
 
 
-def _name_of(file: Any) -> str:
+def name_of(file: Any) -> str:
     """Name a file for reports."""
     if isinstance(file, (str, os.PathLike)):
         return os.fsdecode(file)

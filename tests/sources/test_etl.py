@@ -1,0 +1,101 @@
+"""Tests of reading messages back from traces."""
+
+import io
+from uuid import UUID
+
+import pytest
+
+from eliot_etw.etw import EtlWriter, EventEncoder, Field, InType, OutType, Schema
+from eliot_etw.exceptions import InvalidTrace
+from eliot_etw.sources import EtlSource
+from tests.etw._traces import CONTENTS, NOW, event, sample
+
+
+def written(path, *events):
+    """Write a trace."""
+    with EtlWriter(path) as writer:
+        for one in events:
+            writer.write(one)
+    return path
+
+
+class TestSamples:
+    """What Windows wrote."""
+
+    @pytest.mark.parametrize("name", CONTENTS)
+    def test_all_events(self, name):
+        """Each event is a message, and what is left out is counted."""
+        source = EtlSource(sample(name))
+        count, skipped = CONTENTS[name]
+        found = list(source)
+        assert count == len(found)
+        assert skipped == {kind: n for kind, n in source.skipped.items() if kind != "lost"}
+        assert [] == source.problems
+        assert found == list(source)
+
+    def test_lost(self):
+        """Events that were lost while they were recorded are counted."""
+        source = EtlSource(sample("AMSITrace.etl"))
+        list(source)
+        assert 3 == source.skipped["lost"]
+
+
+class TestFiles:
+    """What is read from."""
+
+    def test_open_file(self, tmp_path):
+        """An open file is read too, and again from its start."""
+        data = written(tmp_path / "x.etl", event(payload=b"x\0")).read_bytes()
+        source = EtlSource(io.BytesIO(data), name="memory")
+        assert "memory" == source.name
+        assert ["x"] == [one["text"] for one in source] == [one["text"] for one in source]
+
+    def test_name(self, tmp_path):
+        """It is called what its path is."""
+        assert str(tmp_path) == EtlSource(tmp_path).name
+
+    def test_no_trace(self, tmp_path):
+        """A file that is no trace raises when it is read, and one that is not there."""
+        path = tmp_path / "x.etl"
+        source = EtlSource(path)
+        with pytest.raises(FileNotFoundError):
+            list(source)
+        path.write_bytes(b"{}\n" * 1000)
+        with pytest.raises(InvalidTrace):
+            list(source)
+
+
+class TestDamage:
+    """Events that cannot be read."""
+
+    def test_fields(self, tmp_path):
+        """An event whose fields do not fit is counted and said; the others are given."""
+        path = written(tmp_path / "x.etl", event(payload=b"x\0"), event(NOW + 1))
+        source = EtlSource(path)
+        assert ["x"] == [one["text"] for one in source]
+        assert 1 == source.skipped["damaged"]
+        assert "2025-06-15T15:06:40.0000001Z: a payload must hold" in source.problems[0]
+
+    def test_misplaced(self, tmp_path):
+        """A message of ours whose place is none is counted, not given."""
+        names = ("task_uuid", "task_level", "timestamp")
+        fields = (
+            *(Field(name, InType.ANSI, OutType.UTF8) for name in names[:2]),
+            Field(names[2], InType.FLOAT64),
+        )
+        encoder = EventEncoder(Schema("t", fields))
+        made = event(payload=encoder.payload(["x", "/0", 1.5]))._replace(metadata=encoder.metadata)
+        source = EtlSource(written(tmp_path / "x.etl", made))
+        assert [] == list(source)
+        assert 1 == source.skipped["misplaced"]
+
+    def test_counts_begin_anew(self, tmp_path):
+        """Each iteration counts for itself, also one that is given up."""
+        activity = UUID(int=1)
+        path = written(tmp_path / "x.etl", event(), event(payload=b"x\0", activity_id=activity))
+        source = EtlSource(path)
+        for _ in range(2):
+            iterator = iter(source)
+            next(iterator)
+            iterator.close()
+            assert 1 == source.skipped["damaged"]
