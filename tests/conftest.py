@@ -10,6 +10,8 @@ from eliot_etw.destinations.memory import MemoryDestination
 
 # No test may fail because the machine is busy.
 settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+# For where everything takes longer, and the same properties have been tried elsewhere.
+settings.register_profile("few", settings.get_profile("patient"), max_examples=15)
 settings.load_profile("patient")
 
 

@@ -109,7 +109,9 @@ class Screen:
         console = require("rich.console", feature="Output to a terminal", extra="cli").Console(
             file=self.stream, force_terminal=True
         )
-        return not (console.no_color or console.legacy_windows or console.color_system is None)
+        # Whether Windows' console is too old for them says nothing of a pipe.
+        is_too_old = self.is_terminal and console.legacy_windows
+        return not (console.no_color or is_too_old or console.color_system is None)
 
     def _takes(self, text: str) -> bool:
         """Say whether the stream's encoding has all these characters."""

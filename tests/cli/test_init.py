@@ -133,12 +133,14 @@ class TestFiles:
         good, missing, cut = (tmp_path / name for name in ("good", "missing", "cut"))
         good.write_bytes(line(1))
         cut.write_bytes(gzip.compress(line(2) * 3)[:-4])
+        # Windows lets nobody open a folder.
+        folder = os.strerror(errno.EACCES if os.name == "nt" else errno.EISDIR)
         status, output, errors = call("tree", missing, good, tmp_path, cut)
         assert (status, "app:m1" in output, "app:m2" in output) == (2, True, True)
         assert sorted(errors.splitlines()) == sorted(
             [
                 f"eliot-etw: {missing}: No such file or directory",
-                f"eliot-etw: {tmp_path}: Is a directory",
+                f"eliot-etw: {tmp_path}: {folder}",
                 f"eliot-etw: {cut}: is cut off: its gzip data end too early",
             ]
         )
@@ -151,7 +153,7 @@ class TestFiles:
     def test_name_that_drives_a_terminal(self, call, tmp_path):
         """The name of a file is shown, not obeyed."""
         errors = call("tree", tmp_path / "evil\x1b[2J\n\udc80.log")[2]
-        assert "evil\\x1b[2J\\n\\udc80.log: No such file" in errors
+        assert "evil\\x1b[2J\\n\\udc80.log: " in errors
         assert errors.strip().isprintable()
 
     def test_missing_package(self, call, monkeypatch, tmp_path):
@@ -235,7 +237,8 @@ class TestEnd:
             program = start(verb, "-", stdin=subprocess.PIPE, stdout=full)
             errors = program.communicate(line(), timeout=60)[1]
         why = os.strerror(errno.ENOSPC)
-        assert (program.returncode, errors.decode()) == (1, f"eliot-etw: cannot write: {why}\n")
+        lines = errors.decode().splitlines()
+        assert (program.returncode, lines) == (1, [f"eliot-etw: cannot write: {why}"])
 
     def test_no_click(self):
         """Without the extra it says what to install, in one line."""
@@ -243,8 +246,10 @@ class TestEnd:
             "import sys; sys.modules['click'] = None; from eliot_etw.cli import main;"
             "sys.argv = ['eliot-etw', 'tree']; sys.exit(main())"
         )
-        done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=False)
-        assert (done.returncode, done.stderr.decode()) == (
+        done = subprocess.run(
+            [sys.executable, "-c", program], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (
             2,
             "eliot-etw: The command eliot-etw needs the package 'click', which is not installed. "
             "Install it with: python -m pip install 'eliot-etw[cli]'\n",

@@ -12,6 +12,8 @@ from eliot_etw._json import encode_line
 from eliot_etw.destinations.file import FileDestination
 from eliot_etw.sources import BadLine, FileSource, FollowedFile, file
 
+renames = pytest.mark.skipif(os.name == "nt", reason="Windows renames no file that is open")
+
 
 def message(number=1, **fields):
     """Make a message."""
@@ -198,6 +200,7 @@ class TestFileSource:
         source.close()
         assert first == message(1)
 
+    @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no named pipes")
     def test_named_pipe(self, tmp_path):
         """A path may name a pipe, as `<(command)` does in a shell."""
         path = tmp_path / "pipe"
@@ -247,6 +250,7 @@ class TestFollowedFile:
         followed.close()
         assert (before, after) == ([], [message()])
 
+    @renames
     def test_renamed_and_made_anew(self, tmp_path):
         """After a rotation the end of the old file comes out, then the new file from its start."""
         path = tmp_path / "app.log"
@@ -261,6 +265,7 @@ class TestFollowedFile:
         followed.close()
         assert polls == [[message(1)], [message(2), message(3)]]
 
+    @renames
     def test_renamed_only(self, tmp_path):
         """Until there is a new file, the old one is read on: it is still being written to."""
         path = tmp_path / "app.log"
@@ -296,6 +301,7 @@ class TestFollowedFile:
         followed.close()
         assert polls == [[message(1)], [message(2), message(3)]]
 
+    @renames
     def test_torn_line_of_an_old_file(self, tmp_path):
         """What was left unfinished in a rotated file is reported, not joined to the new one."""
         path = tmp_path / "app.log"

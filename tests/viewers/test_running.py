@@ -18,7 +18,7 @@ class Terminal(io.TextIOWrapper):
     """A stream that says that it is a terminal."""
 
     def __init__(self):
-        super().__init__(io.BytesIO(), encoding="utf-8")
+        super().__init__(io.BytesIO(), encoding="utf-8", newline="\n")
 
     def isatty(self):
         return True
@@ -153,7 +153,7 @@ class TestPlainView:
 
     @pytest.fixture
     def view(self):
-        return view_on(io.TextIOWrapper(io.BytesIO(), encoding="utf-8"))
+        return view_on(io.TextIOWrapper(io.BytesIO(), encoding="utf-8", newline="\n"))
 
     def test_only_what_takes_long(self, log, view):
         """An action is named when it has been running for some seconds, not at once."""

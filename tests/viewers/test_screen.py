@@ -1,6 +1,7 @@
 """Tests of what is known of the place to which output goes."""
 
 import io
+import os
 import sys
 
 import pytest
@@ -10,12 +11,14 @@ from eliot_etw.viewers._screen import Screen
 
 pytest.importorskip("rich")
 
+console = pytest.mark.skipif(os.name == "nt", reason="on Windows the console is asked: none here")
+
 
 class Terminal(io.TextIOWrapper):
     """A stream that says that it is a terminal."""
 
     def __init__(self, encoding="utf-8"):
-        super().__init__(io.BytesIO(), encoding=encoding)
+        super().__init__(io.BytesIO(), encoding=encoding, newline="\n")
 
     def isatty(self):
         return True
@@ -23,7 +26,7 @@ class Terminal(io.TextIOWrapper):
 
 def plain(encoding="utf-8"):
     """Make a stream that is no terminal."""
-    return io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    return io.TextIOWrapper(io.BytesIO(), encoding=encoding, newline="\n")
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +38,7 @@ def environment(monkeypatch):
     return monkeypatch
 
 
+@console
 def test_terminal_has_colour():
     """A terminal gets colours."""
     assert Screen(Terminal(), color="auto").has_colour
@@ -77,6 +81,7 @@ def test_colour_is_what_the_palette_writes():
     assert all(vars(Screen(plain(), color="always").palette).values())
 
 
+@console
 def test_width_of_a_terminal(environment):
     """COLUMNS counts on a terminal."""
     environment.setenv("COLUMNS", "57")
@@ -95,6 +100,7 @@ def test_width_that_was_asked_for(environment):
     assert [Screen(Terminal(), width=width).width for width in (0, 33)] == [0, 33]
 
 
+@console
 def test_changed_width(environment):
     """A terminal may be made wider while something is shown."""
     environment.setenv("COLUMNS", "57")
