@@ -1,19 +1,21 @@
 """Actions: `start_action`, `start_task`, `Action`, and `log_message` within them.
 
-The hot path is here: `log_message`, `begin` and `Action._end` call the destinations themselves.
-Each Python call less is some 60 ns, and three times that right after a system call; the budget of
-calls is held by tests/test_hot_path.py, the times are measured by tools/bench/logging_speed.py.
+The hot path is here: `log_message`, `start_action` and `Action.__exit__` call the destinations
+themselves. Each Python call less is some 60 ns, and three times that right after a system call;
+the budget of calls is held by tests/test_hot_path.py, the times are measured by
+tools/bench/logging_speed.py.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import Token
 from itertools import count
 from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
 
 from eliot_etw import _names as names
 from eliot_etw._context import CURRENT
@@ -32,6 +34,8 @@ _T = TypeVar("_T")
 
 _UNSET: Final[Any] = object()
 _new = object.__new__
+# The places after a start: of what gives out numbers one by one, a range is the quickest to make.
+_SECOND_AND_ON: Final = range(2, sys.maxsize)
 _get_current, _set_current, _reset_current = CURRENT.get, CURRENT.set, CURRENT.reset
 # True for the fields of a start of which none is reserved or may be a parameter given by name:
 # the usual case, decided in one call into C.
@@ -51,6 +55,26 @@ class ActionSerializers:
         self.failure = failure
 
 
+# A task's UUID, and a level in it.
+Place: TypeAlias = tuple[str, Iterable[int]]
+
+
+class _Ending:
+    """What the end of an action is to have besides the usual."""
+
+    __slots__ = ("serializers", "success_fields")
+
+    def __init__(self, serializers: ActionSerializers | None = None) -> None:
+        self.serializers = serializers
+        self.success_fields: MessageDict = {}
+
+
+# In the place of such: the action has ended already.
+OVER: Final = _Ending()
+
+_Tokens: TypeAlias = "Token[Action | None] | tuple[Token[Action | None], _Tokens] | None"
+
+
 class Action:
     """Something with a start and an end, which owns what is logged in between.
 
@@ -62,14 +86,11 @@ class Action:
 
     __slots__ = (
         "__weakref__",
-        "_finished",
+        "_ending",
         "_level",
-        "_outer_tokens",
         "_parent",
         "_places",
         "_route",
-        "_serializers",
-        "_success_fields",
         "_token",
         "action_type",
         "task_uuid",
@@ -99,13 +120,10 @@ class Action:
         # Taking the next is one call into C: levels are unique however many threads log.
         self._places: Iterator[int] = count(1)
         self._route: Route = DESTINATIONS if logger is None else route_to(logger)
-        self._serializers = serializers
-        self._success_fields: MessageDict | None = None
-        self._finished = False
-        # What __exit__ is to undo; and, while the action is entered more than once, what the
-        # exits after that are to undo: a token and the rest.
-        self._token: Token[Action | None] | None = None
-        self._outer_tokens: tuple[Token[Action | None], Any] | None = None
+        self._ending = None if serializers is None else _Ending(serializers)
+        # What __exit__ is to undo; while the action is entered more than once, together with what
+        # the exits after that are to undo.
+        self._token: _Tokens = None
         self._parent = _parent
 
     def __repr__(self) -> str:
@@ -116,6 +134,11 @@ class Action:
     def task_level(self) -> TaskLevel:
         """The action's place in its task; its start message is the first place within."""
         return TaskLevel(self._level)
+
+    @property
+    def _serializers(self) -> ActionSerializers | None:
+        """What the action's type says about its fields; where Eliot's own tests look for it."""
+        return None if self._ending is None else self._ending.serializers
 
     def next_level(self) -> list[int]:
         """Take the place of the next message."""
@@ -156,9 +179,9 @@ class Action:
                 "Pass what serialize_task_id() returned."
             )
             raise RuntimeError(msg)
-        uuid, level = parse_task_id(task_id)
+        place = parse_task_id(task_id)
         fields.setdefault("action_type", names.REMOTE_TASK)
-        return begin(uuid, level, None, logger, "", None, fields)
+        return start_action(logger, "", None, place, **fields)
 
     def child(
         self,
@@ -167,9 +190,7 @@ class Action:
         serializers: ActionSerializers | None = None,
     ) -> Action:
         """Make an action within this one without logging its start; `start_action` does both."""
-        return type(self)(
-            logger, self.task_uuid, self.next_level(), action_type, serializers, self
-        )
+        return Action(logger, self.task_uuid, self.next_level(), action_type, serializers, self)
 
     def log(self, message_type: str = _UNSET, /, **fields: Any) -> None:
         """Log a message within this action.
@@ -208,7 +229,11 @@ class Action:
 
     def add_success_fields(self, /, **fields: Any) -> None:
         """Add fields to the end message, if the action succeeds."""
-        self._success_fields = {**(self._success_fields or {}), **fields}
+        ending = self._ending
+        if ending is None:
+            self._ending = ending = _Ending()
+        if ending is not OVER:
+            ending.success_fields = {**ending.success_fields, **fields}
 
     def finish(self, exception: BaseException | None = None) -> None:
         """Log the end message; a second call does nothing.
@@ -216,12 +241,13 @@ class Action:
         Args:
             exception: What the action failed with; None if it succeeded.
         """
-        if self._finished:
+        ending = self._ending or _Ending()
+        if ending is OVER:
             return
-        self._finished = True
-        serializers = self._serializers
+        self._ending = OVER
+        serializers = ending.serializers
         if exception is None:
-            status, fields = names.SUCCEEDED, self._success_fields or {}
+            status, fields = names.SUCCEEDED, ending.success_fields
             serializer = None if serializers is None else serializers.success
         else:
             status, fields = names.FAILED, self._extracted(exception)
@@ -263,20 +289,34 @@ class Action:
             except ValueError:
                 self._leave(token)
 
-    def _leave(self, token: Token[Action | None] | None) -> None:
+    def _leave(self, token: Token[Action | None]) -> None:
         """Leave a block that was entered in another context than this one.
 
         A generator's steps may each be made in another task. If the event loop closes it, on the
         other hand, this action is not the current one there.
         """
-        if token is not None and _get_current() is self:
+        if _get_current() is self:
             outer = token.old_value
             _set_current(outer if isinstance(outer, Action) else None)
 
+    def _exit_unusually(self, tokens: _Tokens) -> None:
+        """Leave a block of several, or one that was entered in another context, or none at all."""
+        if tokens is None:
+            return
+        if isinstance(tokens, tuple):
+            token, self._token = tokens
+        else:
+            token = tokens
+        try:
+            _reset_current(token)
+        except ValueError:
+            self._leave(token)
+
     def __enter__(self) -> Self:
-        if self._token is not None:
-            self._outer_tokens = (self._token, self._outer_tokens)
-        self._token = _set_current(self)
+        if self._token is None:
+            self._token = _set_current(self)
+        else:
+            self._token = (_set_current(self), self._token)
         return self
 
     def __exit__(
@@ -286,18 +326,16 @@ class Action:
         tb: TracebackType | None,
     ) -> None:
         token = self._token
-        try:
-            _reset_current(token)  # type: ignore[arg-type] # without a token there is nothing to do
-        except (TypeError, ValueError):
-            self._leave(token)
         self._token = None
-        if self._outer_tokens is not None:
-            self._token, self._outer_tokens = self._outer_tokens
-        if exception is not None or self._finished or self._success_fields or self._serializers:
+        try:
+            _reset_current(token)  # type: ignore[arg-type] # if it is no token, see there
+        except (TypeError, ValueError):
+            self._exit_unusually(token)
+        if exception is not None or self._ending is not None:
             self.finish(exception)
             return
         # The usual end, as in finish(), with three calls less.
-        self._finished = True
+        self._ending = OVER
         end = {
             "action_type": self.action_type,
             "action_status": "succeeded",
@@ -306,13 +344,11 @@ class Action:
             "task_level": [*self._level, next(self._places)],
         }
         route = self._route
-        calls = route.calls
-        for call in calls:
-            try:
-                call(end)
-            except Exception as error:  # noqa: BLE001 - a destination must not break the program
-                route.failed(calls, call, error, end)
-                break
+        call = route.call
+        try:
+            call(end)
+        except Exception as error:  # noqa: BLE001 - a destination must not break the program
+            route.failed(call, error, end)
 
 
 def _set_type(fields: MessageDict, name: str, value: str) -> None:
@@ -340,67 +376,23 @@ def _take_parameters(
     return logger, serializers
 
 
-def begin(
-    task_uuid: str,
-    level: Iterable[int],
-    parent: Action | None,
-    logger: Writer | None,
-    action_type: str,
-    serializers: ActionSerializers | None,
-    fields: MessageDict,
-) -> Action:
-    """Start an action at a place in a task; the fields become part of its start message."""
-    if not _is_plain_start(fields):
-        logger, serializers = _take_parameters(logger, serializers, fields)
-    if action_type:
-        _set_type(fields, "action_type", action_type)
-    elif "action_type" in fields:
-        action_type = fields["action_type"]
-    else:
-        fields["action_type"] = ""
-    # What Action.__init__ does; calling the class instead costs 100 ns more.
-    action = _new(Action)
-    action.task_uuid = task_uuid
-    action.action_type = action_type
-    action._level = level
-    action._places = count(2)
-    action._route = route = DESTINATIONS if logger is None else route_to(logger)
-    action._serializers = serializers
-    action._success_fields = action._token = action._outer_tokens = None
-    action._finished = False
-    action._parent = parent
-    fields["action_status"] = "started"
-    fields["timestamp"] = time()
-    fields["task_uuid"] = task_uuid
-    fields["task_level"] = [*level, 1]
-    if serializers is not None:
-        route.write(fields, serializers.start)
-        return action
-    calls = route.calls
-    for call in calls:
-        try:
-            call(fields)
-        except Exception as error:  # noqa: BLE001 - a destination must not break the program
-            route.failed(calls, call, error, fields)
-            break
-    return action
-
-
 def start_action(
     logger: Writer | None = None,
     action_type: str = "",
     _serializers: ActionSerializers | None = None,
+    _place: Place | None = None,
     /,
     **fields: Any,
 ) -> Action:
     """Start an action within the current one; a task of its own if there is none.
 
-    All parameters may be given by name.
+    The first three parameters may also be given by name.
 
     Args:
         logger: What its messages are written to; None for the default.
         action_type: Its type, like ``app:part:what``.
         _serializers: What its type says about its fields; `ActionType` fills it in.
+        _place: Where it starts instead; for the functions beside this one.
         **fields: Fields of the start message. Any name will do; one that is reserved
             (``timestamp``, ``task_uuid``, ``task_level``, ``action_status``) is logged with an
             underscore after it.
@@ -408,11 +400,47 @@ def start_action(
     Returns:
         The action, which is to be used in a ``with`` statement, or ended by `Action.finish`.
     """
-    parent = _get_current()
-    if parent is None:
-        return begin(new_task_uuid(), (), None, logger, action_type, _serializers, fields)
-    level = [*parent._level, next(parent._places)]
-    return begin(parent.task_uuid, level, parent, logger, action_type, _serializers, fields)
+    level: Iterable[int]
+    if _place is not None:
+        task_uuid, level = _place
+        parent = None
+    else:
+        parent = _get_current()
+        if parent is None:
+            task_uuid, level = new_task_uuid(), ()
+        else:
+            task_uuid, level = parent.task_uuid, [*parent._level, next(parent._places)]
+    if not _is_plain_start(fields):
+        logger, _serializers = _take_parameters(logger, _serializers, fields)
+    if action_type:
+        _set_type(fields, "action_type", action_type)
+    elif "action_type" in fields:
+        action_type = fields["action_type"]
+    else:
+        fields["action_type"] = ""
+    # What Action.__init__ does; calling the class instead costs 50 ns more.
+    action = _new(Action)
+    action.task_uuid = task_uuid
+    action.action_type = action_type
+    action._level = level
+    action._places = iter(_SECOND_AND_ON)
+    action._route = route = DESTINATIONS if logger is None else route_to(logger)
+    action._ending = action._token = None
+    action._parent = parent
+    fields["action_status"] = "started"
+    fields["timestamp"] = time()
+    fields["task_uuid"] = task_uuid
+    fields["task_level"] = [*level, 1]
+    if _serializers is not None:
+        action._ending = _Ending(_serializers)
+        route.write(fields, _serializers.start)
+        return action
+    call = route.call
+    try:
+        call(fields)
+    except Exception as error:  # noqa: BLE001 - a destination must not break the program
+        route.failed(call, error, fields)
+    return action
 
 
 def start_task(
@@ -426,7 +454,7 @@ def start_task(
 
     The parameters are those of `start_action`.
     """
-    return begin(new_task_uuid(), (), None, logger, action_type, _serializers, fields)
+    return start_action(logger, action_type, _serializers, (new_task_uuid(), ()), **fields)
 
 
 def log_message(message_type: str = _UNSET, /, **fields: Any) -> None:
@@ -457,13 +485,11 @@ def log_message(message_type: str = _UNSET, /, **fields: Any) -> None:
     fields["task_uuid"] = action.task_uuid
     fields["task_level"] = [*action._level, next(action._places)]
     route = action._route
-    calls = route.calls
-    for call in calls:
-        try:
-            call(fields)
-        except Exception as error:  # noqa: BLE001 - a destination must not break the program
-            route.failed(calls, call, error, fields)
-            break
+    call = route.call
+    try:
+        call(fields)
+    except Exception as error:  # noqa: BLE001 - a destination must not break the program
+        route.failed(call, error, fields)
 
 
 def place_of_its_own(logger: Writer | None) -> Action:

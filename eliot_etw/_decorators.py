@@ -9,7 +9,7 @@ from threading import Lock
 from typing import Any, ParamSpec, TypeVar, overload
 
 from eliot_etw import _names as names
-from eliot_etw._action import Action, begin, start_action
+from eliot_etw._action import Action, start_action
 from eliot_etw._arguments import RESULT, Names, Selection
 from eliot_etw._context import current_action
 from eliot_etw._generators import Span, span_async_generator, span_generator
@@ -64,7 +64,7 @@ class _RemoteTask:
 
 def continue_at(task_uuid: str, level: list[int]) -> Action:
     """Start an ``eliot:remote_task`` action at a place that was reserved for it."""
-    return begin(task_uuid, level, None, None, names.REMOTE_TASK, None, {})
+    return start_action(None, names.REMOTE_TASK, None, (task_uuid, level))
 
 
 @overload

@@ -29,18 +29,12 @@ Failure: TypeAlias = tuple[Destination, Exception]
 class Route(Protocol):
     """The way from code that logs to what takes its messages. Nothing on it raises."""
 
-    calls: tuple[Destination, ...]
-    """What the hot path calls with each message that has no serializer, one after another; if one
-    raises, it calls `failed` and stops."""
+    @property
+    def call(self) -> Destination:
+        """What the hot path calls with each message that has no serializer."""
 
-    def failed(
-        self,
-        calls: tuple[Destination, ...],
-        call: Destination,
-        error: Exception,
-        message: MessageDict,
-    ) -> None:
-        """Go on with a message after one of the calls raised: deliver it to the rest, report."""
+    def failed(self, call: Destination, error: Exception, message: MessageDict) -> None:
+        """Report that the call raised."""
 
     def write(self, message: MessageDict, serializer: MessageSerializer | None = None) -> None:
         """Take a message, which is the route's to keep, that may have a serializer."""
@@ -61,7 +55,7 @@ class Destinations:
         self._own_calls: tuple[Destination, ...] = (self._buffer,)
         self._global_fields: MessageDict = {}
         self._diversion: WriterRoute | None = None
-        self.calls: tuple[Destination, ...] = self._own_calls
+        self.call: Destination = self._buffer
         self._lock = Lock()
         self._failures = Counter()
         self._reentries = Counter()
@@ -112,7 +106,7 @@ class Destinations:
         known = {id(d): call for d, call in zip(self._destinations, self._own_calls, strict=True)}
         self._own_calls = tuple(known.get(id(d)) or self._call_of(d) for d in destinations)
         self._destinations = destinations
-        self._choose_calls()
+        self._choose_call()
 
     def _call_of(self, destination: Destination) -> Destination:
         """Find what to call: as directly as is safe."""
@@ -122,14 +116,14 @@ class Destinations:
             return call
         return _not_from_within(destination, self._reentries)
 
-    def _choose_calls(self) -> None:
+    def _choose_call(self) -> None:
         """Keep what is not the usual case out of the hot path: there, it is one more call."""
         if self._diversion is not None:
-            self.calls = self._diversion.calls
-        elif self._global_fields:
-            self.calls = (self.send,)
+            self.call = self._diversion.call
+        elif self._global_fields or len(self._own_calls) != 1:
+            self.call = self.send
         else:
-            self.calls = self._own_calls
+            self.call = self._own_calls[0]
 
     def add_global_fields(self, /, **fields: Any) -> None:
         """Add fields to every message from now on; a message's own field of the same name wins.
@@ -141,13 +135,13 @@ class Destinations:
         make_room(fields, _RESERVED)
         with self._lock:
             self._global_fields = {**self._global_fields, **fields}
-            self._choose_calls()
+            self._choose_call()
 
     def divert(self, diversion: WriterRoute | None) -> None:
         """Send what the hot path delivers somewhere else; None ends that."""
         with self._lock:
             self._diversion = diversion
-            self._choose_calls()
+            self._choose_call()
 
     def send(self, message: MessageDict, logger: object = None) -> None:
         """Deliver a message, which from here on belongs to the destinations.
@@ -158,32 +152,21 @@ class Destinations:
         """
         if self._global_fields:
             message = {**self._global_fields, **message}
-        self._send_on(self._own_calls, message, [])
-
-    def _send_on(
-        self, calls: tuple[Destination, ...], message: MessageDict, failures: list[Failure]
-    ) -> None:
-        """Deliver a message, then report the failures."""
-        for call in calls:
+        failures: list[Failure] = []
+        for call in self._own_calls:
             try:
                 call(message)
             except Exception as error:  # noqa: BLE001 - a destination must not break the program
                 failures.append((call, error))
-        for failed, why in failures:
-            self._failures.add()
-            # A report that fails is counted, and that is all: no recursion.
-            if message.get(names.MESSAGE_TYPE) != names.DESTINATION_FAILURE:
-                self.report(failed, why, message)
+        for failure in failures:
+            self.failed(*failure, message)
 
-    def failed(
-        self,
-        calls: tuple[Destination, ...],
-        call: Destination,
-        error: Exception,
-        message: MessageDict,
-    ) -> None:
-        """Go on with a message after one of the calls raised: deliver it to the rest, report."""
-        self._send_on(calls[calls.index(call) + 1 :], message, [(call, error)])
+    def failed(self, call: Destination, error: Exception, message: MessageDict) -> None:
+        """Count that a destination raised, and report it."""
+        self._failures.add()
+        # A report that fails is counted, and that is all: no recursion.
+        if message.get(names.MESSAGE_TYPE) != names.DESTINATION_FAILURE:
+            self.report(call, error, message)
 
     def report(
         self, failed: Callable[..., object], error: Exception, message: MessageDict
@@ -262,7 +245,7 @@ class Destinations:
         """Forget, in a forked child, what the parent's other threads were in the middle of."""
         self._lock = Lock()
         self._own_calls = tuple(self._call_of(destination) for destination in self._destinations)
-        self._choose_calls()
+        self._choose_call()
 
 
 class WriterRoute:
@@ -274,23 +257,20 @@ class WriterRoute:
     def __init__(self, writer: Writer, destinations: Destinations) -> None:
         self.writer = writer
         self._destinations = destinations
-        self.calls: tuple[Destination, ...] = (self.write,)
+
+    def call(self, message: MessageDict) -> None:
+        """Hand a message to the logger. Raises what the logger does."""
+        self.writer.write(message, None)
 
     def write(self, message: MessageDict, serializer: MessageSerializer | None = None) -> None:
-        """Hand a message to the logger."""
+        """Hand a message that may have a serializer to the logger."""
         try:
             self.writer.write(message, serializer)
         except Exception as error:  # noqa: BLE001 - logging must not break the program
-            self._destinations.report(self.write, error, message)
+            self.failed(self.call, error, message)
 
-    def failed(
-        self,
-        calls: tuple[Destination, ...],
-        call: Destination,
-        error: Exception,
-        message: MessageDict,
-    ) -> None:
-        """Report that the logger raised; `write` does so itself."""
+    def failed(self, call: Destination, error: Exception, message: MessageDict) -> None:
+        """Report that the logger raised."""
         self._destinations.report(call, error, message)
 
 

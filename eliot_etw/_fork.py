@@ -22,7 +22,7 @@ from time import sleep
 from typing import Any
 from weakref import finalize
 
-from eliot_etw._action import Action
+from eliot_etw._action import OVER, Action
 from eliot_etw._context import CURRENT
 
 # Each takes a file descriptor, of which a process may often have 1,024 and no more.
@@ -128,10 +128,10 @@ def _entered() -> dict[Action, None]:
             found[action] = None
             waiting.append(action._parent)
             # A task that was started within an action is no child of it: its tokens know.
-            token, outer = action._token, action._outer_tokens
-            while token is not None:
+            tokens = action._token
+            while tokens is not None:
+                token, tokens = tokens if isinstance(tokens, tuple) else (tokens, None)
                 waiting.append(token.old_value)
-                token, outer = outer or (None, None)
     return found
 
 
@@ -153,7 +153,7 @@ def _after_in_child() -> None:
     global _forking  # noqa: PLW0603 - other threads may have waited for the old one
     _forking = RLock()
     for action in _entered():
-        action._finished = True
+        action._ending = OVER
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

@@ -246,7 +246,7 @@ class TestStartUp:
     def test_late_message_to_the_buffer(self):
         """A thread that looked up the buffer before it was drained still reaches a destination."""
         destinations = Destinations()
-        (buffer,) = destinations.calls
+        buffer = destinations.call
         memory = MemoryDestination()
         destinations.add(memory)
         buffer({"message_type": "late"})
@@ -533,7 +533,7 @@ class TestReentrancy:
         destinations = Destinations()
         memory = MemoryDestination()
         destinations.add(memory)
-        assert (memory.__call__,) == destinations.calls
+        assert memory.__call__ == destinations.call
 
 
 class TestGlobalFields:

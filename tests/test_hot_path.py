@@ -49,16 +49,16 @@ def calls_of(work):
     ("work", "python", "most_of_c"),
     [
         (message, ["log_message", *FILE], 6),
-        (child, ["start_action", "begin", *FILE, "__enter__", "__exit__", *FILE], 15),
+        (child, ["start_action", *FILE, "__enter__", "__exit__", *FILE], 16),
         (
             task,
-            ["start_task", "new_task_uuid", "begin", *FILE, "__enter__", "__exit__", *FILE],
+            ["start_task", "new_task_uuid", "start_action", *FILE, "__enter__", "__exit__", *FILE],
             15,
         ),
     ],
 )
 def test_to_a_file(work, python, most_of_c, tmp_path):
-    """To a file, a message is two calls of Python's, an action six, a task one more."""
+    """To a file, a message is two calls of Python's, an action five, a task two more."""
     add_destinations(FileDestination(tmp_path / "log"))
     with start_action(action_type="app:outer"):
         work()  # what is done once only is done
@@ -71,13 +71,13 @@ def test_to_a_file(work, python, most_of_c, tmp_path):
     ("work", "python", "most_of_c"),
     [
         (message, ["log_message", *FUNCTION], 3),
-        (child, ["start_action", "begin", *FUNCTION, "__enter__", "__exit__", *FUNCTION], 9),
+        (child, ["start_action", *FUNCTION, "__enter__", "__exit__", *FUNCTION], 10),
         (
             task,
             [
                 "start_task",
                 "new_task_uuid",
-                "begin",
+                "start_action",
                 *FUNCTION,
                 "__enter__",
                 "__exit__",
