@@ -86,7 +86,12 @@ def encode_carefully(message: Any, default: JsonDefault = json_default) -> bytes
 
 def _fragment(value: Any, default: JsonDefault) -> orjson.Fragment:
     """Write a value that becomes part of what orjson writes."""
-    return orjson.Fragment("".join(_Pieces(default).of(value)).encode())
+    return orjson.Fragment(value_text(value, default).encode())
+
+
+def value_text(value: Any, default: JsonDefault) -> str:
+    """Write a value of a message as `encode_line` does within the line."""
+    return "".join(_Pieces(default).of(value))
 
 
 def in_ascii(line: bytes) -> str:

@@ -11,7 +11,10 @@ if TYPE_CHECKING:
     from eliot_etw.etw._decode import DecodedEvent, decode_event
     from eliot_etw.etw._encode import EventEncoder, payload_limit_bytes, provider_traits
     from eliot_etw.etw._etl import EtlWriter, read_etl
+    from eliot_etw.etw._event_message import message_of
     from eliot_etw.etw._guid import provider_guid
+    from eliot_etw.etw._message_event import MessageEncoder
+    from eliot_etw.etw._message_plan import EncodedEvent
     from eliot_etw.etw._provider import Provider
     from eliot_etw.etw._records import EtlEvent
     from eliot_etw.etw._schema import Field, Schema
@@ -20,18 +23,21 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DecodedEvent",
+    "EncodedEvent",
     "EtlEvent",
     "EtlWriter",
     "EventEncoder",
     "Field",
     "FileTime",
     "InType",
+    "MessageEncoder",
     "OutType",
     "Provider",
     "Schema",
     "SystemTime",
     "activity_id",
     "decode_event",
+    "message_of",
     "payload_limit_bytes",
     "provider_guid",
     "provider_traits",
@@ -40,18 +46,21 @@ __all__ = [
 
 _MODULES = {
     "DecodedEvent": "_decode",
+    "EncodedEvent": "_message_plan",
     "EtlEvent": "_records",
     "EtlWriter": "_etl",
     "EventEncoder": "_encode",
     "Field": "_schema",
     "FileTime": "_values",
     "InType": "_types",
+    "MessageEncoder": "_message_event",
     "OutType": "_types",
     "Provider": "_provider",
     "Schema": "_schema",
     "SystemTime": "_values",
     "activity_id": "_activity",
     "decode_event": "_decode",
+    "message_of": "_event_message",
     "payload_limit_bytes": "_encode",
     "provider_guid": "_guid",
     "provider_traits": "_encode",
