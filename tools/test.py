@@ -2,7 +2,8 @@
 
 Everything is a test that pytest runs: ruff, mypy and the build of the documentation too.
 Needs Python and a network on the first run, and nothing else. With ``CI=true`` in the environment
-it tests with every supported Python that it finds, and once without any extra.
+it tests with every supported Python that it finds, and once without any extra; with ``--wine``
+also with Windows Pythons, which it assembles on Debian.
 """
 
 from __future__ import annotations
@@ -32,6 +33,10 @@ ENVIRONMENTS = ROOT / ".venvs"
 EVERYTHING = "all,test,docs,bench"
 # What the suite itself is made of; every other package is an extra that a test may miss.
 BARE_MINIMUM = ("pytest >= 8.2", "hypothesis >= 6.100")
+WINE = ROOT / "tools" / "windows"
+WINDOWS_PYTHONS = ("3.11", "3.13")
+# Tests of the checkout and not of the package, which a Windows Python has nothing to add to.
+NOT_UNDER_WINE = ("architecture", "bench", "docs", "eliot_suite", "project", "tools")
 # A test that misses a package skips with one of these words: pytest.importorskip's, and ours.
 _MISSING_PACKAGE = re.compile(r"could not import|needs the package|not installed|extra")
 
@@ -89,8 +94,23 @@ def choose(wanted: Sequence[str], *, is_ci: bool) -> list[Interpreter]:
     return [each for each in found if not wanted or each.version in wanted]
 
 
-def run_suite(tally: Tally, interpreter: Interpreter, rest: Sequence[str], *, bare: bool) -> None:
-    """Run pytest with one Python, with every extra or with none."""
+def run_suite(
+    tally: Tally,
+    interpreter: Interpreter,
+    rest: Sequence[str],
+    *,
+    bare: bool = False,
+    windows: Path | None = None,
+) -> None:
+    """Run pytest with one Python.
+
+    Args:
+        tally: Where to count what comes out.
+        interpreter: Which Python.
+        rest: More arguments for pytest.
+        bare: Whether to do it without any extra, and not with all of them.
+        windows: Where Windows Pythons were assembled, for the tests that start them.
+    """
     name = f"Python {interpreter.version} {'without extras' if bare else 'with everything'}"
     print(f"\n#### {name}", flush=True)
     folder = ENVIRONMENTS / f"{interpreter.version}-{'bare' if bare else 'all'}"
@@ -100,13 +120,56 @@ def run_suite(tally: Tally, interpreter: Interpreter, rest: Sequence[str], *, ba
     except SetUpError as error:
         tally.complain(f"{name}: {error}")
         return
-    report = folder / "report.xml"
+    command = [str(python), "-m", "pytest", *parallel, *rest]
+    _run_pytest(tally, name, command, folder / "report.xml", complete=not bare, windows=windows)
+
+
+def assemble_windows(tally: Tally) -> Path | None:
+    """Assemble the Windows Pythons, and return where they are; None if that failed."""
+    print("\n#### Windows Pythons under Wine", flush=True)
+    folder = ENVIRONMENTS / "windows"
+    versions = [f"--python={version}" for version in WINDOWS_PYTHONS]
+    command = [sys.executable, str(WINE / "setup.py"), str(folder), *versions]
+    if subprocess.run(command, check=False).returncode:
+        tally.complain("Windows Pythons could not be assembled.")
+        return None
+    return folder
+
+
+def run_under_wine(tally: Tally, windows: Path, version: str, rest: Sequence[str]) -> None:
+    """Run pytest with a Windows Python, on what a Windows Python can say more about."""
+    name = f"Windows Python {version}"
+    print(f"\n#### {name}", flush=True)
+    ignored = [f"--ignore=tests/test_{about}.py" for about in NOT_UNDER_WINE]
+    command = [sys.executable, str(WINE / "wpy.py"), f"--root={windows}", f"--python={version}"]
+    # Each look at a file takes long under Wine, and the same properties are tried above.
+    quick = ["-p", "no:cacheprovider", "--hypothesis-profile=few", "--ignore=tests/windows"]
+    command += ["--", "-m", "pytest", *quick, *ignored, *rest]
+    _run_pytest(tally, name, command, windows / f"report-{version}.xml", complete=False)
+
+
+def _run_pytest(
+    tally: Tally,
+    name: str,
+    command: Sequence[str],
+    report: Path,
+    *,
+    complete: bool,
+    windows: Path | None = None,
+) -> None:
+    """Run it, and count what it reports. Fewer failures than it says is a failure too."""
     report.unlink(missing_ok=True)
-    command = [str(python), "-m", "pytest", f"--junitxml={report}", *parallel, *rest]
-    status = subprocess.run(command, cwd=ROOT, env=_clean_environment(), check=False).returncode
+    environment = _clean_environment()
+    if windows:
+        environment["ELIOT_ETW_WINDOWS"] = str(windows)
+    # By its path from the checkout, which is the same for programs of both systems.
+    options = [f"--junitxml={report.relative_to(ROOT).as_posix()}"]
+    status = subprocess.run(
+        [*command, *options], cwd=ROOT, env=environment, check=False
+    ).returncode
     failed_before = tally.failed
     if report.exists():
-        tally.read_report(report, name, complete=not bare)
+        tally.read_report(report, name, complete=complete)
     if status and tally.failed == failed_before:
         tally.complain(f"{name}: pytest ended with status {status}")
 
@@ -128,6 +191,11 @@ def _read_arguments() -> argparse.Namespace:
         metavar="X.Y",
         help="test with this Python (may be repeated); default: the one that runs this",
     )
+    parser.add_argument(
+        "--wine",
+        action="store_true",
+        help="test with Windows Pythons too, under Wine, which it installs as root on Debian",
+    )
     parser.add_argument("pytest", nargs="*", help="arguments for pytest, after --")
     return parser.parse_args()
 
@@ -139,18 +207,25 @@ def main() -> int:
     started = time.monotonic()
     interpreters = choose(arguments.python, is_ci=is_ci)
     print("Testing with Python", ", ".join(each.version for each in interpreters))
+    if not arguments.wine:
+        print("Not asked for, so not tested: Windows Pythons under Wine (--wine)")
     running = f"{sys.version_info.major}.{sys.version_info.minor}"
     main_one = next((i for i in interpreters if i.version == running), interpreters[-1])
     tally = Tally()
+    windows = assemble_windows(tally) if arguments.wine else None
     for interpreter in interpreters:
-        run_suite(tally, interpreter, arguments.pytest, bare=False)
+        started_from = windows if interpreter is main_one else None
+        run_suite(tally, interpreter, arguments.pytest, windows=started_from)
     if is_ci:
         run_suite(tally, main_one, arguments.pytest, bare=True)
+    if windows:
+        for version in WINDOWS_PYTHONS:
+            run_under_wine(tally, windows, version, arguments.pytest)
     print("\n#### All together")
     for complaint in tally.complaints:
         print("FAILED", complaint)
     seconds = time.monotonic() - started
-    runs = len(interpreters) + is_ci
+    runs = len(interpreters) + is_ci + (len(WINDOWS_PYTHONS) if windows else 0)
     print(
         f"{tally.passed} passed, {tally.failed} failed, {tally.skipped} skipped "
         f"in {runs} run{'s' if runs > 1 else ''}, {seconds:.0f} s"
