@@ -145,7 +145,7 @@ _COUNTED: Final[dict[type, str]] = {
 _NULL: Final = _U16(8) + "null".encode("utf-16-le")
 
 
-def _field_type(kind: type) -> tuple[InType, OutType] | None:
+def field_type(kind: type) -> tuple[InType, OutType] | None:
     """Return the types of the field for values of a type; None if there is no field for them."""
     return _FIELD_TYPES.get(datetime if issubclass(kind, Zoned) else kind)
 
@@ -339,7 +339,7 @@ class _Program:
     def _add(self, name: str, kind: type) -> None:
         """Go on with a value."""
         variable = self._variables[name]
-        types = _field_type(kind)
+        types = field_type(kind)
         assert types is not None  # noqa: S101 - nothing else comes so far
         self.fields.append(Field(name, *types, kind.tags if issubclass(kind, Zoned) else 0))
         if kind in _PACKED:

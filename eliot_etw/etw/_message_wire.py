@@ -20,7 +20,8 @@ from eliot_etw.typing import JsonDefault, MessageDict
 
 _MINUTE: Final = timedelta(minutes=1)
 _OURS: Final = frozenset({*PLACE, ACTION, REST, TRUNCATED})
-_MOST_FIELDS = MAX_FIELDS - len(_OURS) - len(TYPES)
+MOST_FIELDS = MAX_FIELDS - len(_OURS) - len(TYPES)
+"""How many fields of its own a message may have in an event; bytes count twice."""
 # Of all fields together, and so of one: metadata has 32 KiB, and tools show names in full.
 _MOST_NAME_CHARS = 7000
 
@@ -81,6 +82,7 @@ def lay_out(
     *,
     is_tight: bool = False,
     is_fallback: bool = False,
+    most_fields: int = MOST_FIELDS,
 ) -> MessageDict:
     """Decide which fields become fields of the event; the others become one.
 
@@ -90,6 +92,7 @@ def lay_out(
         sizes: Names of what was cut, and how many bytes it had.
         is_tight: Whether to write JSON in UTF-8. Old decoders would not know that it is.
         is_fallback: Whether to leave out all that other messages do not have.
+        most_fields: How many fields there is room for; bytes count twice.
 
     Returns:
         Names and values of the event's fields.
@@ -97,7 +100,7 @@ def lay_out(
     json = TightJson if is_tight else Json
     wire: MessageDict = {}
     taken = {name.casefold() for name in (*_OURS, *TYPES)}
-    room, chars = (0, 0) if is_fallback else (_MOST_FIELDS, _MOST_NAME_CHARS)
+    room, chars = (0, 0) if is_fallback else (most_fields, _MOST_NAME_CHARS)
     rest: MessageDict = {}
     for name, value in fields.typed.items():
         if name in _FITS:
