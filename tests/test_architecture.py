@@ -58,6 +58,7 @@ LAYERS = [
     },
     {  # programs and kits
         "cli.",
+        "stdlib.",
         "testing.",
         "viewers.",
     },

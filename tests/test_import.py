@@ -44,6 +44,7 @@ OWN = {
     "eliot_etw.prettyprint",
     "eliot_etw.serializers",
     "eliot_etw.sources",
+    "eliot_etw.stdlib",
     "eliot_etw.testing",
     "eliot_etw.viewers",
 }

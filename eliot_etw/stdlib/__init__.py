@@ -1,0 +1,21 @@
+"""For programs that log with the standard library's `logging`: handlers for its loggers.
+
+A name is imported when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from eliot_etw.stdlib.etw import EtwHandler
+
+__all__ = ["EtwHandler"]
+
+_MODULES = {"EtwHandler": "etw"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
