@@ -177,10 +177,12 @@ class EtwHandler(logging.Handler):
         self._providers: dict[str, Provider] = {}
         self._registered = {self._top.name: self._top}
         self._plans: dict[tuple[Any, ...], _Plan] = {}
-        self._shared = Counter()
-        self._failed = Counter()
+        self._failed: dict[int, Counter] = {}
+        self._errors = Counter()
         self._truncated = Counter()
-        self._errors: dict[int, Counter] = {}
+        self._shared = Counter()
+        self._is_closed = False
+        self._after_close = Counter()
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Write a record if the filters let it pass. There is nothing that needs a lock."""
@@ -203,6 +205,8 @@ class EtwHandler(logging.Handler):
                 record.levelno, MESSAGES | FAILURES if has_failed else MESSAGES
             )
             if level > provider.level or not provider.is_enabled(level, keyword):
+                if self._is_closed:
+                    self._after_close.add()
                 return
             try:
                 event = self._encode(record, provider)
@@ -210,16 +214,16 @@ class EtwHandler(logging.Handler):
                 event = self._encode_carefully(record, provider)
             code = provider.write(descriptor, *event)
             if code:
-                self._errors.setdefault(code, Counter()).add()
+                self._failed.setdefault(code, Counter()).add()
         except Exception:  # noqa: BLE001 - as all handlers do
-            self._failed.add()
+            self._errors.add()
             self.handleError(record)
 
     def close(self) -> None:
-        """Unregister the providers. What is logged after that is ignored; may be called twice."""
+        """Unregister the providers. Records that still come are counted. May be called twice."""
         self.acquire()
         try:
-            self._has_many = False
+            self._is_closed = True
             self._providers.clear()
             for provider in self._registered.values():
                 provider.close()
@@ -231,17 +235,20 @@ class EtwHandler(logging.Handler):
         """Count what was not as usual.
 
         Returns:
-            ``failed``: records that could not be written for an unforeseen reason; ``truncated``:
-            events of which something was cut; ``shared``: loggers that write to the provider of
-            one above them; and ``error_8`` and the like, events that Windows refused with that
-            code, see `Provider.write`.
+            ``failed``: events that Windows refused, and the same by its codes, such as
+            ``failed_8``, see `Provider.write`; ``errors``: records that could not be written, or
+            whose arguments did not fit their message; ``truncated``: events of which something
+            was cut; ``shared``: loggers that write to the provider of one above them;
+            ``after_close``: records that came too late.
         """
-        errors = {f"error_{code}": count.value for code, count in sorted(self._errors.items())}
+        failed = {code: counter.value for code, counter in sorted(self._failed.items())}
         return {
-            "failed": self._failed.value,
+            "failed": sum(failed.values()),
+            **{f"failed_{code}": count for code, count in failed.items()},
+            "errors": self._errors.value,
             "truncated": self._truncated.value,
             "shared": self._shared.value,
-            **errors,
+            "after_close": self._after_close.value,
         }
 
     # ---- providers ------------------------------------------------------------------------------
@@ -261,7 +268,7 @@ class EtwHandler(logging.Handler):
 
     def _nearest(self, name: str) -> Provider:
         """Return the provider of a logger, or of the nearest above it that can have one."""
-        if not self._has_many:
+        if self._is_closed or not self._has_many:
             return self._top
         nearer = name
         while nearer:
@@ -426,7 +433,7 @@ class EtwHandler(logging.Handler):
         try:
             return str(record.getMessage())
         except Exception:  # noqa: BLE001 - arguments of any kind
-            self._failed.add()
+            self._errors.add()
             self.handleError(record)
             return f"{safe_str(record.msg)} {safe_repr(record.args)}"
 

@@ -13,6 +13,7 @@ from uuid import UUID
 
 from eliot_etw._counter import Counter
 from eliot_etw.etw._encode import payload_limit_bytes
+from eliot_etw.etw._event_message import message_of
 from eliot_etw.etw._guid import provider_guid
 from eliot_etw.etw._records import EPOCH, EtlEvent, parse_traits
 from eliot_etw.etw._win32 import (
@@ -26,6 +27,7 @@ from eliot_etw.etw._win32 import (
     OnChange,
     registration_error,
 )
+from eliot_etw.typing import MessageDict
 
 # Id, version, channel, level, opcode, task, keyword.
 _DESCRIPTOR = Struct("<HBBBBHQ")
@@ -102,6 +104,12 @@ class RecordingEtw:
         self.disable()
 
     # ---- what a test asks and says --------------------------------------------------------------
+
+    @property
+    def messages(self) -> list[MessageDict]:
+        """The messages of the events, as a file would have them; other events are left out."""
+        found = map(message_of, self.events)
+        return [message for message in found if message is not None]
 
     @property
     def registered(self) -> list[str]:
