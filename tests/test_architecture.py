@@ -108,6 +108,8 @@ OF_THE_WHOLE = {
     "project",
     "public_api",
     "tools",
+    "windows/destination",
+    "windows/handler",
 }
 
 

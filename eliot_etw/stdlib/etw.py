@@ -162,7 +162,6 @@ class EtwHandler(logging.Handler):
             ValueError: If the name or a GUID is none, or there is a GUID without a name.
             OSError: If this is not Windows, or Windows refuses.
         """
-        super().__init__(level)
         if guid is not None and provider_name is None:
             msg = (
                 f"a guid must be that of one provider, got {guid} and no provider_name. "
@@ -183,6 +182,8 @@ class EtwHandler(logging.Handler):
         self._shared = Counter()
         self._is_closed = False
         self._after_close = Counter()
+        # Last, because logging closes every handler that it knows when the program exits.
+        super().__init__(level)
 
     def handle(self, record: logging.LogRecord) -> bool:
         """Write a record if the filters let it pass. There is nothing that needs a lock."""
