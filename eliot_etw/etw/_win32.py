@@ -1,11 +1,12 @@
-"""The few calls of Windows that a provider of events needs, by ctypes.
+"""The calls of Windows that a provider of events needs, and who looks after one, by ctypes.
 
 This is the one module that knows how Windows is called. It imports on every system, and loads
 nothing before `current_api` is asked for it. `eliot_etw.testing.RecordingEtw` takes its place in
 tests.
 
 Source:
-    evntprov.h of the Windows SDK; https://learn.microsoft.com/windows/win32/api/evntprov/.
+    evntprov.h, evntrace.h and evntcons.h of the Windows SDK;
+    https://learn.microsoft.com/windows/win32/api/evntprov/ and .../evntrace/.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from functools import cache
 from itertools import count
 from struct import Struct
 from threading import get_ident
-from typing import Any, Final, Protocol, TypeAlias, final
+from typing import Any, ClassVar, Final, NamedTuple, Protocol, TypeAlias, final
 from uuid import UUID
 
 OnChange: TypeAlias = Callable[[int, int, int, int], None]
@@ -25,12 +26,15 @@ OnChange: TypeAlias = Callable[[int, int, int, int], None]
 
 # Codes of winerror.h.
 SUCCESS: Final = 0
+ACCESS_DENIED: Final = 5
 INVALID_HANDLE: Final = 6
 NOT_ENOUGH_MEMORY: Final = 8
 NOT_SUPPORTED: Final = 50
 INVALID_PARAMETER: Final = 87
+INSUFFICIENT_BUFFER: Final = 122
 BUSY: Final = 170
 ARITHMETIC_OVERFLOW: Final = 534
+GUID_NOT_FOUND: Final = 4200
 
 # What the callback of a registration is told: nobody listens any more; somebody does, or does
 # otherwise than before; and a third, that is none of these.
@@ -38,7 +42,16 @@ DISABLE: Final = 0
 ENABLE: Final = 1
 
 _SET_TRAITS = 2
+_GUID_QUERY_INFO = 1
+# Windows has room for 64 sessions, and for 8 of the system's.
+_MOST_SESSIONS = 128
+_NAME_CHARS = 1024
 _SEARCH_SYSTEM32 = 0x800
+
+_NEEDS_WINDOWS = (
+    f"Event Tracing for Windows needs Windows, this is {sys.platform}. "
+    "Use EtlFileDestination here, and RecordingEtw in tests."
+)
 
 # Address, size and type of each piece of an event.
 _THREE_PIECES: Final = Struct("=QIIQIIQII").pack
@@ -261,6 +274,149 @@ class Win32Api:
         return code
 
 
+class Session(NamedTuple):
+    """A trace session that runs now."""
+
+    number: int
+    name: str
+    path: str  # "" if it writes to no file
+    buffer_kb: int
+    events_lost: int
+
+
+class SessionApi(Protocol):
+    """What there is to ask Windows about providers and sessions."""
+
+    def provider_info(self, guid: UUID) -> bytes:
+        """Return who has registered a provider, and who listens: a ``TRACE_GUID_INFO``.
+
+        Raises:
+            OSError: If Windows does not say.
+        """
+
+    def sessions(self) -> list[Session]:
+        """Return the sessions that the user may see. Raises OSError if Windows does not say."""
+
+
+class _WnodeHeader(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("buffer_size", ctypes.c_uint32),
+        ("provider_id", ctypes.c_uint32),
+        ("historical_context", ctypes.c_uint64),  # the handle: the session's number
+        ("time_stamp", ctypes.c_int64),
+        ("guid", ctypes.c_ubyte * 16),
+        ("client_context", ctypes.c_uint32),
+        ("flags", ctypes.c_uint32),
+    ]
+
+
+class _EventTraceProperties(ctypes.Structure):
+    _fields_: ClassVar = [
+        ("wnode", _WnodeHeader),
+        ("buffer_kb", ctypes.c_uint32),
+        ("minimum_buffers", ctypes.c_uint32),
+        ("maximum_buffers", ctypes.c_uint32),
+        ("maximum_file_mb", ctypes.c_uint32),
+        ("log_file_mode", ctypes.c_uint32),
+        ("flush_timer_s", ctypes.c_uint32),
+        ("enable_flags", ctypes.c_uint32),
+        ("age_limit", ctypes.c_int32),
+        ("number_of_buffers", ctypes.c_uint32),
+        ("free_buffers", ctypes.c_uint32),
+        ("events_lost", ctypes.c_uint32),
+        ("buffers_written", ctypes.c_uint32),
+        ("log_buffers_lost", ctypes.c_uint32),
+        ("real_time_buffers_lost", ctypes.c_uint32),
+        ("logger_thread", ctypes.c_void_p),
+        ("log_file_name_offset", ctypes.c_uint32),
+        ("logger_name_offset", ctypes.c_uint32),
+    ]
+
+
+class _SessionRecord(ctypes.Structure):
+    """The properties, and room for the two names behind them."""
+
+    _fields_: ClassVar = [
+        ("properties", _EventTraceProperties),
+        ("name", ctypes.c_wchar * _NAME_CHARS),
+        ("path", ctypes.c_wchar * _NAME_CHARS),
+    ]
+
+
+@final
+class Win32SessionApi:
+    """Calls the functions of a library that has what ``evntrace.h`` declares."""
+
+    def __init__(self, library: Any) -> None:
+        """Prepare for calls; a function that is missing is an OSError when it is needed."""
+        self._library = library
+
+    def _function(self, name: str) -> Any:
+        function = getattr(self._library, name, None)
+        if function is None:
+            msg = f"Event Tracing needs the function {name}, this Windows has none."
+            raise OSError(msg)
+        function.restype = ctypes.c_uint32
+        return function
+
+    def provider_info(self, guid: UUID) -> bytes:
+        """Ask who has registered a provider, as in `SessionApi`."""
+        enumerate_guids = self._function("EnumerateTraceGuidsEx")
+        size = 4096
+        # Processes come and go meanwhile, but not for ever.
+        for _ in range(10):
+            buffer, needed = ctypes.create_string_buffer(size), ctypes.c_uint32()
+            code = enumerate_guids(
+                ctypes.c_uint32(_GUID_QUERY_INFO), guid.bytes_le, ctypes.c_uint32(16),
+                buffer, ctypes.c_uint32(size), ctypes.byref(needed),
+            )  # fmt: skip
+            if code != INSUFFICIENT_BUFFER and needed.value <= size:
+                break
+            size = max(needed.value, size) * 2
+        if code == GUID_NOT_FOUND:
+            return b""
+        _check("EnumerateTraceGuidsEx", code)
+        return buffer.raw[: needed.value]
+
+    def sessions(self) -> list[Session]:
+        """Ask which sessions run, as in `SessionApi`."""
+        query_all = self._function("QueryAllTracesW")
+        records = [_SessionRecord() for _ in range(_MOST_SESSIONS)]
+        for record in records:
+            record.properties.wnode.buffer_size = ctypes.sizeof(_SessionRecord)
+            record.properties.logger_name_offset = _SessionRecord.name.offset
+            record.properties.log_file_name_offset = _SessionRecord.path.offset
+        pointers = (ctypes.c_void_p * _MOST_SESSIONS)(*map(ctypes.addressof, records))
+        count = ctypes.c_uint32()
+        _check(
+            "QueryAllTracesW",
+            query_all(pointers, ctypes.c_uint32(_MOST_SESSIONS), ctypes.byref(count)),
+        )
+        return [
+            Session(
+                record.properties.wnode.historical_context & 0xFFFF,
+                record.name,
+                record.path,
+                record.properties.buffer_kb,
+                record.properties.events_lost,
+            )
+            for record in records[: count.value]
+        ]
+
+
+def _check(function: str, code: int) -> None:
+    if code:
+        msg = f"{function} must tell what there is, but ended with the error {code}."
+        raise OSError(0, msg, None, code)
+
+
+def session_api() -> SessionApi:
+    """Return what can be asked about sessions. Raises OSError if this is not Windows."""
+    if sys.platform != "win32":
+        raise OSError(_NEEDS_WINDOWS)
+    return Win32SessionApi(ctypes.WinDLL("advapi32.dll", winmode=_SEARCH_SYSTEM32))
+
+
 def registration_error(guid: UUID, code: int) -> OSError:
     """Make the error for a provider that Windows does not register."""
     msg = (
@@ -290,11 +446,7 @@ def current_api() -> EtwApi:
 def _windows() -> EtwApi:
     """Load the library, once."""
     if sys.platform != "win32":
-        msg = (
-            f"Event Tracing for Windows needs Windows, this is {sys.platform}. "
-            "Use EtlFileDestination here, and RecordingEtw in tests."
-        )
-        raise OSError(msg)
+        raise OSError(_NEEDS_WINDOWS)
     try:
         library = ctypes.WinDLL(
             "api-ms-win-eventing-provider-l1-1-0.dll", winmode=_SEARCH_SYSTEM32

@@ -16,6 +16,8 @@ from ctypes import (
 )
 from typing import NamedTuple
 
+from eliot_etw.etw import _win32
+
 CALLBACK = CFUNCTYPE(None, c_void_p, c_uint32, c_ubyte, c_uint64, c_uint64, c_void_p, c_void_p)
 TYPES = {
     "register": (c_void_p, CALLBACK, c_void_p, POINTER(c_uint64)),
@@ -91,3 +93,48 @@ class Library:
         ids = [None if guid is None else string_at(guid, 16) for guid in (activity, related)]
         self.written.append(Written(handle, string_at(descriptor, 16), *ids, found))
         return self.code
+
+
+class SessionLibrary:
+    """Stands for the DLL with what sessions and providers there are."""
+
+    def __init__(self, info=b"", sessions=()):
+        self.info = info
+        self.sessions = sessions
+        self.code = 0
+        self.sizes = []
+        enumerate_types = (c_uint32, c_void_p, c_uint32, c_void_p, c_uint32, POINTER(c_uint32))
+        self._kept = [
+            CFUNCTYPE(c_uint32, *enumerate_types)(self._enumerate),
+            CFUNCTYPE(c_uint32, POINTER(c_void_p), c_uint32, POINTER(c_uint32))(self._query),
+        ]
+        self.EnumerateTraceGuidsEx, self.QueryAllTracesW = (
+            CFUNCTYPE(c_uint32)(ctypes.cast(function, c_void_p).value) for function in self._kept
+        )
+
+    def _enumerate(self, kind, guid, guid_size, buffer, size, needed):
+        assert (kind, guid_size) == (1, 16)
+        self.guid = string_at(guid, 16)
+        self.sizes.append(size)
+        if self.code:
+            return self.code
+        needed[0] = len(self.info)
+        if size < len(self.info):
+            return 122
+        ctypes.memmove(buffer, self.info, len(self.info))
+        return 0
+
+    def _query(self, pointers, room, count):
+        if self.code:
+            return self.code
+        for index, session in enumerate(self.sessions):
+            record = _win32._SessionRecord.from_address(pointers[index])
+            assert record.properties.wnode.buffer_size == ctypes.sizeof(record)
+            assert record.properties.logger_name_offset == type(record).name.offset
+            record.properties.wnode.historical_context = 0xABCD_0000 | session.number
+            record.properties.buffer_kb = session.buffer_kb
+            record.properties.events_lost = session.events_lost
+            record.name, record.path = session.name, session.path
+        assert len(self.sessions) <= room
+        count[0] = len(self.sessions)
+        return 0

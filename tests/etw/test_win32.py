@@ -11,8 +11,17 @@ from uuid import UUID
 import pytest
 
 from eliot_etw.etw import _win32
-from eliot_etw.etw._win32 import BUSY, INVALID_HANDLE, NOT_SUPPORTED, Win32Api, current_api
-from tests.etw._library import CALLBACK, FIRST_HANDLE, Library
+from eliot_etw.etw._win32 import (
+    BUSY,
+    INVALID_HANDLE,
+    NOT_SUPPORTED,
+    Session,
+    Win32Api,
+    Win32SessionApi,
+    current_api,
+    session_api,
+)
+from tests.etw._library import CALLBACK, FIRST_HANDLE, Library, SessionLibrary
 
 GUID = UUID("00010203-0405-0607-0809-0a0b0c0d0e0f")
 DESCRIPTOR = bytes(range(16))
@@ -237,3 +246,65 @@ class TestCurrentApi:
             "import eliot_etw.etw._win32, eliot_etw.etw._provider\n"
         )
         subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+
+
+class TestSessions:
+    """Who listens to whom."""
+
+    @pytest.mark.skipif(ctypes.sizeof(ctypes.c_void_p) != 8, reason="another layout")
+    def test_layout(self):
+        """The structures are as large as Windows's."""
+        size = ctypes.sizeof(_win32._EventTraceProperties)
+        assert (48, 120) == (ctypes.sizeof(_win32._WnodeHeader), size)
+        assert _win32._EventTraceProperties.logger_name_offset.offset == 116
+
+    @pytest.mark.parametrize("size", [0, 8, 4096, 4097, 20_000])
+    def test_provider_info(self, size):
+        """What Windows says of a provider arrives, however much it is."""
+        library = SessionLibrary(os.urandom(size))
+        assert Win32SessionApi(library).provider_info(GUID) == library.info
+        assert library.guid == GUID.bytes_le
+
+    def test_more_and_more_to_say(self):
+        """If it never fits there is an error, not an endless loop."""
+        library = SessionLibrary()
+        library.code = 122
+        with pytest.raises(OSError, match=r"EnumerateTraceGuidsEx .* error 122"):
+            Win32SessionApi(library).provider_info(GUID)
+        assert len(library.sizes) < 20
+
+    def test_unknown_provider(self):
+        """Of a provider that Windows does not know it says nothing."""
+        library = SessionLibrary()
+        library.code = 4200
+        assert Win32SessionApi(library).provider_info(GUID) == b""
+
+    def test_sessions(self):
+        """All sessions are told, with what matters to events."""
+        sessions = [
+            Session(3, "one", "C:\\a.etl", 64, 0),
+            Session(65_535, "Größe", "", 4, 7),
+        ]
+        assert Win32SessionApi(SessionLibrary(b"", sessions)).sessions() == sessions
+
+    @pytest.mark.parametrize("method", ["provider_info", "sessions"])
+    def test_denied(self, method):
+        """What Windows refuses to say is an error with its code."""
+        library = SessionLibrary()
+        library.code = 5
+        arguments = [GUID] if method == "provider_info" else []
+        with pytest.raises(OSError, match="error 5"):
+            getattr(Win32SessionApi(library), method)(*arguments)
+
+    @pytest.mark.parametrize("method", ["provider_info", "sessions"])
+    def test_missing_function(self, method):
+        """So is a function that this Windows has not."""
+        arguments = [GUID] if method == "provider_info" else []
+        with pytest.raises(OSError, match="needs the function"):
+            getattr(Win32SessionApi(object()), method)(*arguments)
+
+    @pytest.mark.skipif(os.name == "nt", reason="there is Windows")
+    def test_no_windows(self):
+        """On another system there is nobody to ask."""
+        with pytest.raises(OSError, match="needs Windows"):
+            session_api()
