@@ -1,7 +1,9 @@
 """Tests of tools/bench/: each benchmark runs, and the arithmetic on what it measures is right."""
 
+import subprocess
 import sys
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -9,7 +11,32 @@ import pytest
 BENCH = Path(__file__).resolve().parents[1] / "tools" / "bench"
 
 
-BENCHMARKS = ["import_cost", "logging_speed", "reading_speed"]
+BENCHMARKS = ["etl_speed", "etw_speed", "import_cost", "logging_speed", "reading_speed"]
+# What the contenders are imported as.
+MODULES = [
+    "click",
+    "eliot",
+    "eliottree",
+    "etl",
+    "loguru",
+    "pyetw",
+    "pythonjsonlogger",
+    "structlog",
+    "traceloggingdynamic",
+]
+
+# Writes one event with a contender, and prints it.
+ONE_EVENT = """
+import ctypes, etw_speed, sys
+
+name, path = sys.argv[1:]
+library = etw_speed._load(path)
+library.standin_listen(1)
+statement, names = etw_speed._WRITERS["event", name](path)
+exec(statement, names)
+event = ctypes.create_string_buffer(1 << 16)
+print(event.raw[: library.standin_last_event(event)].hex())
+"""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -36,11 +63,15 @@ def answer(measure):
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_every_benchmark_runs(measure, tmp_path, name):
     """A contender that dies, or logs nothing, is found here and not on the day of a release."""
-    for package in ("eliot", "eliottree", "structlog", "pythonjsonlogger", "loguru", "click"):
-        pytest.importorskip(package)
+    for module in MODULES:
+        if find_spec(module) is None:
+            pytest.skip(f"{module} is not installed")
     size = measure.Size(calls=20, messages=28, many_messages=28)
     setting = measure.Setting(sys.executable, tmp_path, size)
-    for question in import_module(name).questions(setting):
+    questions = import_module(name).questions(setting)
+    if not questions:
+        pytest.skip("there is no C compiler, or there is Windows")
+    for question in questions:
         answer = measure.ask(question, 1)
         assert all(value > 0 for values in answer.values.values() for value in values)
 
@@ -50,6 +81,33 @@ def test_every_benchmark_is_tried():
     files = sorted(path.stem for path in BENCH.glob("[!_]*.py") if path.stem != "run")
     assert files == BENCHMARKS
     assert files == sorted(module.__name__ for module in import_module("run").BENCHMARKS)
+
+
+def test_one_event_is_the_same_whoever_writes_it(tmp_path):
+    """What is compared is the same work: not a byte differs."""
+    if find_spec("traceloggingdynamic") is None:
+        pytest.skip("traceloggingdynamic is not installed")
+    library = import_module("etw_speed").compile_standin(tmp_path)
+    if library is None:
+        pytest.skip("there is no C compiler, or there is Windows")
+    ours, theirs = (
+        subprocess.run(
+            [sys.executable, "-c", ONE_EVENT, name, library],
+            cwd=BENCH,
+            capture_output=True,
+            check=True,
+        ).stdout
+        for name in ("eliot_etw", "traceloggingdynamic")
+    )
+    assert ours == theirs
+
+
+def test_no_compiler_is_no_failure(measure, tmp_path, monkeypatch, capsys):
+    """Where the library cannot be compiled, what needs it is not measured, which is said."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    setting = measure.Setting(sys.executable, tmp_path, measure.Size.quick())
+    assert import_module("etw_speed").questions(setting) == []
+    assert "Writing to ETW is not measured" in capsys.readouterr().out
 
 
 def test_log_to_read_has_as_many_messages_as_asked_for(tmp_path):

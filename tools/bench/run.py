@@ -23,6 +23,8 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where _environment is
 
+import etl_speed
+import etw_speed
 import import_cost
 import logging_speed
 import reading_speed
@@ -33,8 +35,18 @@ RESULTS = Path(__file__).parent / "results.json"
 README = ROOT / "README.md"
 BEGIN = "<!-- numbers: written by tools/bench/run.py -->"
 END = "<!-- end of numbers -->"
-BENCHMARKS = (logging_speed, reading_speed, import_cost)
-PACKAGES = ("eliot", "eliot-tree", "structlog", "python-json-logger", "loguru", "orjson")
+BENCHMARKS = (logging_speed, reading_speed, import_cost, etw_speed, etl_speed)
+PACKAGES = (
+    "eliot",
+    "eliot-tree",
+    "structlog",
+    "python-json-logger",
+    "loguru",
+    "traceloggingdynamic",
+    "pyetw",
+    "etl-parser",
+    "orjson",
+)
 
 _VERSIONS = f"""
 import json
