@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from eliot_etw.etw._etl import EtlWriter, read_etl
     from eliot_etw.etw._event_message import message_of
     from eliot_etw.etw._guid import provider_guid
-    from eliot_etw.etw._message_event import MessageEncoder
-    from eliot_etw.etw._message_plan import EncodedEvent
+    from eliot_etw.etw._message_event import EncodedEvent, MessageEncoder
     from eliot_etw.etw._provider import Provider
     from eliot_etw.etw._records import EtlEvent
     from eliot_etw.etw._schema import Field, Schema
@@ -46,7 +45,7 @@ __all__ = [
 
 _MODULES = {
     "DecodedEvent": "_decode",
-    "EncodedEvent": "_message_plan",
+    "EncodedEvent": "_message_event",
     "EtlEvent": "_records",
     "EtlWriter": "_etl",
     "EventEncoder": "_encode",

@@ -26,9 +26,7 @@ from eliot_etw.etw._values import FileTime
 from eliot_etw.exceptions import InvalidEvent
 from eliot_etw.typing import MessageDict
 
-_LEVEL: Final = re.compile(r"(?:/-?[0-9]+)+")
-# A number of more digits than the largest of 64-bit floating point is text in our JSON.
-_MOST_DIGITS = 308
+_LEVEL: Final = re.compile(r"(?:/[0-9]+)+")
 
 
 def message_of(event: EtlEvent, decoded: DecodedEvent | None = None) -> MessageDict | None:
@@ -75,12 +73,12 @@ def _members(name: str, found: Any) -> dict[str, Any]:
     return {TRUNCATED: found} if name == TRUNCATED else found
 
 
-def _level(text: str) -> list[int | str]:
+def _level(text: str) -> list[int]:
     """Read a level, ``/2/1``."""
     if not _LEVEL.fullmatch(text):
         msg = f"a level must look like '/2/1', got {text!r:.80}. The event is damaged."
         raise InvalidEvent(msg)
-    return [int(part) if len(part) <= _MOST_DIGITS else part for part in text[1:].split("/")]
+    return [int(part) for part in text[1:].split("/")]
 
 
 def _of_json(field: Field, value: Any) -> Any:

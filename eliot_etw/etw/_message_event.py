@@ -12,7 +12,15 @@ from eliot_etw._counter import Counter
 from eliot_etw._json import choose_default, value_text
 from eliot_etw.etw._encode import payload_limit_bytes
 from eliot_etw.etw._levels import Keywords, Levels, Rules, is_action, type_of
-from eliot_etw.etw._message_plan import EncodedEvent, Form, IsEnabled, Plan, TooLong
+from eliot_etw.etw._message_plan import (
+    CommonForm,
+    EncodeFunction,
+    Event,
+    Form,
+    IsEnabled,
+    Plan,
+    TooLong,
+)
 from eliot_etw.etw._message_wire import Fields, cuts, fields_of, lay_out
 from eliot_etw.etw._records import TRACELOGGING_CHANNEL
 from eliot_etw.etw._schema import Schema, encode_metadata
@@ -44,6 +52,22 @@ class _Summary(NamedTuple):
     opcode: int
     level: int
     keyword: int
+
+
+@final
+class EncodedEvent(NamedTuple):
+    """An event as ETW takes it."""
+
+    descriptor: bytes
+    """16 bytes, an ``EVENT_DESCRIPTOR``: level, opcode, keyword."""
+    metadata: bytes
+    """The event's name, and names and types of its fields."""
+    payload: bytes
+    """The values of its fields."""
+    activity: bytes | None
+    """16 bytes, the id of the action that it belongs to; None if the message does not say."""
+    related: bytes | None
+    """16 bytes, the id of the action above the one that starts; None for all other events."""
 
 
 class _NoRoom(Exception):
@@ -100,9 +124,10 @@ class MessageEncoder:
         self._traits = traits
         self._default = choose_default(None, json_default)
         self._max_schemas = max_schemas
+        self.known: dict[tuple[str, ...], EncodeFunction] = {}
         self._plans: dict[tuple[Any, ...], Plan] = {}
         self._fallback_plans: dict[tuple[Any, ...], Plan] = {}
-        self._forms: dict[tuple[Any, ...], Form] = {}
+        self._forms: dict[tuple[Any, ...], CommonForm] = {}
         # Plan, name and opcode of each schema; and the names that events of their own have.
         self._schemas: set[tuple[Plan, str, int]] = set()
         self._known_names: set[str] = set()
@@ -116,9 +141,9 @@ class MessageEncoder:
         """
         event = self.encode_if(message, None)
         assert event is not None  # noqa: S101 - only whoever asks whether it is wanted gets None
-        return event
+        return EncodedEvent(*event)
 
-    def encode_if(self, message: MessageDict, is_enabled: IsEnabled | None) -> EncodedEvent | None:
+    def encode_if(self, message: MessageDict, is_enabled: IsEnabled | None) -> Event | None:
         """Make the event of a message, if it is wanted. Never raises.
 
         Args:
@@ -126,12 +151,21 @@ class MessageEncoder:
             is_enabled: Takes a level and a keyword, and says whether such an event is wanted.
 
         Returns:
-            The event; None if it is not wanted.
+            The event as a plain tuple; None if it is not wanted.
         """
         try:
-            key = (*message, *map(type, message.values()))
-            return self._plans[key].encode(message, is_enabled, None)
+            return self.known[tuple(message)](message, is_enabled, None)
         except Exception:  # noqa: BLE001 - anything unusual, such as a value's own methods
+            return self.encode_unknown(message, is_enabled)
+
+    def encode_unknown(self, message: MessageDict, is_enabled: IsEnabled | None) -> Event | None:
+        """Do what `encode_if` says after what is in `known` has raised."""
+        try:
+            keys = (*message,)
+            plan = self._plans[keys, (*map(type, message.values()),)]
+            self.known[keys] = plan.encode
+            return plan.encode(message, is_enabled, None)
+        except Exception:  # noqa: BLE001 - see above
             return self._encode_carefully(message, is_enabled)
 
     def level_and_keyword(self, message: MessageDict) -> tuple[int, int]:
@@ -155,7 +189,7 @@ class MessageEncoder:
 
     def _encode_carefully(
         self, message: MessageDict, is_enabled: IsEnabled | None
-    ) -> EncodedEvent | None:
+    ) -> Event | None:
         """Make the event of a message of a new shape, or that is hard to encode."""
         fields = fields_of(message, self._default)
         summary = self._summary(fields.plain)
@@ -174,32 +208,35 @@ class MessageEncoder:
 
     def _laid_out(
         self, fields: Fields, summary: _Summary, sizes: dict[str, int], *, is_tight: bool
-    ) -> EncodedEvent | None:
+    ) -> Event | None:
         """Make an event of these fields. Raises one of _LONG if it would be too long."""
         with suppress(_NoRoom):
             wire = lay_out(fields, self._default, sizes, is_tight=is_tight)
             plan = self._plan(wire, self._plans, self._max_schemas)
-            return plan.encode(wire, None, self._form(plan, summary))
+            return plan.encode(wire, None, self._form(plan, summary, wire))
         wire = lay_out(fields, self._default, sizes, is_tight=is_tight, is_fallback=True)
         plan = self._plan(wire, self._fallback_plans, _MOST_SCHEMAS)
-        event = plan.encode(wire, None, self._form(plan, summary))
+        event = plan.encode(wire, None, self._form(plan, summary, wire))
         self._fallbacks.add()
         return event
 
     def _plan(self, wire: MessageDict, plans: dict[tuple[Any, ...], Plan], most: int) -> Plan:
         """Find or make the plan for messages of a shape. Raises _NoRoom if there are enough."""
-        key = (*wire, *map(type, wire.values()))
+        key = (*wire,), (*map(type, wire.values()),)
         plan = plans.get(key)
         if plan is None:
             if len(plans) >= most:
                 raise _NoRoom
+            is_fallback = plans is self._fallback_plans
             plan = plans[key] = Plan(
                 wire,
                 self._find_form,
                 self._utf16_json,
-                is_fallback=plans is self._fallback_plans,
+                is_fallback=is_fallback,
                 is_per_message=self._rules.is_per_message,
             )
+            if not is_fallback:
+                self.known[key[0]] = plan.encode
         return plan
 
     def _utf16_json(self, value: Any) -> bytes:
@@ -219,13 +256,13 @@ class MessageEncoder:
     def _find_form(self, plan: Plan, message: MessageDict, key: Any) -> Form:
         """Find the form of a message that there is a plan for, and keep it for the next."""
         summary = self._summary(message)
-        form = self._form(plan, summary)
+        form = self._form(plan, summary, message)
         is_own = (plan, summary.name, summary.opcode) in self._schemas
-        if is_own and key is not None and len(plan.forms) < self._max_schemas:
-            plan.forms[key] = form
+        if is_own and key is not None:
+            plan.keep(key, form, self._max_schemas)
         return form
 
-    def _form(self, plan: Plan, summary: _Summary) -> Form:
+    def _form(self, plan: Plan, summary: _Summary, message: MessageDict) -> Form:
         """Return the form of an event. Raises _NoRoom if there are too many for this plan."""
         opcode = summary.opcode
         fallback = _FALLBACK_NAMES[opcode]
@@ -237,12 +274,12 @@ class MessageEncoder:
             if not plan.is_fallback:
                 self._fallbacks.add()
         key = plan, name, opcode, summary.level, summary.keyword
-        form = self._forms.get(key)
-        if form is None:
+        common = self._forms.get(key)
+        if common is None:
             if len(self._forms) >= _MOST_FORMS * self._max_schemas:
                 self._forms.clear()
-            form = self._forms[key] = self._described(plan, name, summary)
-        return form
+            common = self._forms[key] = self._common_form(plan, name, summary)
+        return plan.form(common, message)
 
     def _is_admitted(self, plan: Plan, name: str, opcode: int, most: int) -> bool:
         """Say whether there may be such a schema; from then on there is."""
@@ -260,10 +297,10 @@ class MessageEncoder:
             self._schemas.add(schema)
         return is_good
 
-    def _described(self, plan: Plan, name: str, summary: _Summary) -> Form:
+    def _common_form(self, plan: Plan, name: str, summary: _Summary) -> CommonForm:
         _, opcode, level, keyword = summary
         metadata = encode_metadata(Schema(name, plan.fields))
         is_start = opcode == _START
         limit = payload_limit_bytes(metadata, self._traits, has_related_activity=is_start)
         descriptor = _DESCRIPTOR(0, 0, TRACELOGGING_CHANNEL, level, opcode, 0, keyword)
-        return Form(descriptor, metadata, limit, level, keyword, is_start)
+        return CommonForm(descriptor, metadata, limit, level, keyword, is_start)

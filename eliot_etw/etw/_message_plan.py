@@ -13,7 +13,7 @@ from uuid import UUID
 from eliot_etw import _names as names
 from eliot_etw.etw._activity import activity_id
 from eliot_etw.etw._levels import LOG_LEVEL
-from eliot_etw.etw._message_layout import ABSENT_TAG, ACTION, PLACE, ZONE_TAG
+from eliot_etw.etw._message_layout import ABSENT_TAG, ACTION, PLACE, TYPES, ZONE_TAG
 from eliot_etw.etw._schema import Field
 from eliot_etw.etw._types import InType, OutType
 from eliot_etw.etw._values import FileTime
@@ -26,24 +26,12 @@ IsEnabled: TypeAlias = Callable[[int, int], bool]
 """Takes a level and a keyword, and says whether such an event is wanted."""
 
 
-@final
-class EncodedEvent(NamedTuple):
-    """An event as ETW takes it."""
-
-    descriptor: bytes
-    """16 bytes, an ``EVENT_DESCRIPTOR``: level, opcode, keyword."""
-    metadata: bytes
-    """The event's name, and names and types of its fields."""
-    payload: bytes
-    """The values of its fields."""
-    activity: bytes | None
-    """16 bytes, the id of the action that it belongs to; None if the message does not say."""
-    related: bytes | None
-    """16 bytes, the id of the action above the one that starts; None for all other events."""
+Event: TypeAlias = tuple[bytes, bytes, bytes, bytes | None, bytes | None]
+"""An `EncodedEvent` as a plain tuple."""
 
 
 @final
-class Form(NamedTuple):
+class CommonForm(NamedTuple):
     """What all events of one name, level and shape have in common."""
 
     descriptor: bytes
@@ -52,6 +40,13 @@ class Form(NamedTuple):
     level: int
     keyword: int
     is_start: bool
+
+
+Form: TypeAlias = tuple[Any, ...]
+"""A `CommonForm`, and then type and status of a message as they stand in the payload."""
+
+EncodeFunction: TypeAlias = Callable[[MessageDict, IsEnabled | None, Form | None], Event | None]
+"""Takes a message, what says whether its event is wanted, and its form if that is known."""
 
 
 class TooLong(Exception):
@@ -156,42 +151,64 @@ class _Place(NamedTuple):
 
     activity: bytes
     related: bytes | None
-    task_uuid: bytes
-    above: str
+    heads: _Heads
     action: bytes
+    """The field that is alike in start and end."""
 
 
-# A start, its end and what is logged between ask for the same.
-_PLACES: Final[dict[tuple[Any, ...], _Place]] = {}
+# A start, its end and what is logged between ask for the same. Exact tuples: others take five
+# times as long to unpack.
+_PLACES: Final[dict[tuple[Any, ...], tuple[Any, ...]]] = {}
 _MOST_PLACES = 4096
 _LONGEST_KEPT = 100
 
 
-def _find_place(task_uuid: str, level: list[int]) -> _Place:
+def _find_place(task_uuid: str, level: list[int]) -> tuple[Any, ...]:
     """Work out what is the same for all of an action, and keep it."""
     above = level[:-1]
     if not is_level(above):
         raise _Unfit
     process = os.getpid()
     numbers = "".join(f"{number}/" for number in above)
+    task = _counted(task_uuid)
     place = _Place(
         activity_id(task_uuid, above, process),
         activity_id(task_uuid, above[:-1], process) if above else None,
-        _counted(task_uuid),
-        f"/{numbers}",
+        _Heads(task, f"/{numbers}".encode()),
         _counted(f"{task_uuid}@/{numbers[:-1]}"),
     )
     if len(task_uuid) <= _LONGEST_KEPT and len(above) <= _LONGEST_KEPT:
         if len(_PLACES) >= _MOST_PLACES:
             _PLACES.clear()
         key = (task_uuid, *above)
-        _PLACES[key] = place
-    return place
+        _PLACES[key] = tuple(place)
+    return tuple(place)
+
+
+class _Heads(dict[int, bytes]):
+    """By the number of digits of the last position: the task, and the level but for them."""
+
+    def __init__(self, task_uuid: bytes, above: bytes) -> None:
+        self._parts = task_uuid, above
+
+    def __missing__(self, digits: int) -> bytes:
+        task_uuid, above = self._parts
+        head = self[digits] = task_uuid + _U16(len(above) + digits) + above
+        return head
 
 
 if hasattr(os, "register_at_fork"):
     # The ids have that of the process in them.
     os.register_at_fork(after_in_child=_PLACES.clear)
+
+_DIGITS: Final = {number: b"%d" % number for number in range(1000)}
+
+
+def _digits_of(number: int) -> bytes:
+    """Write a position."""
+    if not is_level([number]):
+        raise _Unfit
+    return b"%d" % number
 
 
 def is_level(level: list[Any]) -> bool:
@@ -215,13 +232,13 @@ class Plan:
     Attributes:
         fields: The fields of the event.
         is_fallback: Whether it stands in for plans that there is no room for.
-        forms: What was found for a message's type, status and ``log_level``.
-        encode: Makes the event of a message, which must have these keys in this order and these
-            types. Takes the message, what says whether the event is wanted, and the form unless it
-            is to be found. Raises what it likes for a message that needs more care.
+        encode: Makes the event of a message, as a plain tuple; it must have these keys in this
+            order. Takes the message, what says whether the event is wanted, and the form unless it
+            is to be found. Returns None if the event is not wanted. Raises what it likes for a
+            message that needs more care, also if its values are not of these types.
     """
 
-    __slots__ = ("encode", "fields", "forms", "is_fallback")
+    __slots__ = ("_forms", "_said", "encode", "fields", "is_fallback")
 
     def __init__(
         self,
@@ -242,12 +259,21 @@ class Plan:
             is_per_message: Whether the form depends on all of the message.
         """
         self.is_fallback = is_fallback
-        self.forms: dict[Any, Form] = {}
+        self._forms: dict[Any, Form] = {}
         program = _Program(wire, is_per_message=is_per_message)
         self.fields = tuple(program.fields)
-        given = {"plan": self, "forms": self.forms, "find_form": find_form, "json": json}
-        self.encode: Callable[[MessageDict, IsEnabled | None, Form | None], EncodedEvent | None]
+        self._said = program.said
+        given = {"plan": self, "forms": self._forms, "find_form": find_form, "json": json}
         self.encode = program.function(given)
+
+    def form(self, common: CommonForm, message: MessageDict) -> Form:
+        """Return the form of a message: what all events of its name have, and what it says."""
+        return (*common, *[_counted(message[name]) for name in self._said])
+
+    def keep(self, key: Any, form: Form, most: int) -> None:
+        """Keep a form for messages to come."""
+        if len(self._forms) < most:
+            self._forms[key] = form
 
 
 @final
@@ -258,35 +284,40 @@ class _Program:
 
         def encode(message, is_enabled, form):
             v0, v1, v2, v3, v4, = message.values()
+            if not (type(v0) is int and type(v1) is str and ...):
+                raise Unfit
             if form is None:
-                form = forms.get((v1, )) or find_form(plan, message, (v1, ))
-            descriptor, metadata, limit, level, keyword, is_start = form
+                form = forms.get(v1) or find_form(plan, message, v1)
+            descriptor, metadata, limit, level, keyword, is_start, said1, = form
             if is_enabled is not None and not is_enabled(level, keyword):
                 return None
-            place = places.get((v3, *v4[:-1]))
-            if place is None:
-                place = find_place(v3, v4)
-            activity, related, task_uuid, above, action = place
-            t = f"{above}{v4[-1]:d}".encode()
-            bv1 = v1.encode()
-            payload = join((task_uuid, p1(len(t)), t, p3(v2, v0, len(bv1)), bv1, ))
+            activity, related, heads, action = places.get((v3, *v4[:-1])) or find_place(v3, v4)
+            t = digits.get(v4[-1]) or digits_of(v4[-1])
+            payload = join((heads[len(t)], t, p2(v2), said1, p4(v0)))
             if len(payload) > limit:
                 raise TooLong
-            return new(Event, (descriptor, metadata, payload, activity, None))
+            return descriptor, metadata, payload, activity, None
 
     To go through the fields one by one takes four times as long.
     To make the function takes as long as 300 calls of it.
+
+    Attributes:
+        fields: The fields of the event.
+        said: Names of the texts that are found, ready for the payload, in the form.
     """
 
     def __init__(self, wire: MessageDict, *, is_per_message: bool) -> None:
         self._variables = {name: f"v{index}" for index, name in enumerate(wire)}
         self._kinds = {name: type(value) for name, value in wire.items()}
         self._is_per_message = is_per_message
-        self._packers: dict[str, Any] = {}
+        self._scope: dict[str, Any] = {}
         self._before: list[str] = []
         self._parts: list[str] = []
         self._run: list[tuple[str, str]] = []
         self.fields: list[Field] = []
+        is_action = names.ACTION_TYPE in self._kinds
+        saying = TYPES if is_action else (names.MESSAGE_TYPE,)
+        self.said = [name for name in saying if self._kinds.get(name) is str]
         uuid, level, timestamp = PLACE
         self._has_place = Absent not in (self._kinds[uuid], self._kinds[level])
         if self._has_place:
@@ -295,6 +326,9 @@ class _Program:
             self._add_text_of_place(uuid, "{}.encode()")
             self._add_text_of_place(level, "level_text({}).encode()")
         self._add_timestamp(timestamp)
+        if self._has_place and is_action and names.ACTION_STATUS in self.said:
+            self.fields.append(Field(ACTION, *_TEXT))
+            self._add_bytes("action")
         for name, kind in self._kinds.items():
             if name not in PLACE:
                 self._add(name, kind)
@@ -303,14 +337,13 @@ class _Program:
     def _add_place(self, task_uuid: str, level: str) -> None:
         """Begin with what is known of the message's action."""
         self._before += [
-            f"place = places.get(({task_uuid}, *{level}[:-1]))",
-            "if place is None:",
-            f"    place = find_place({task_uuid}, {level})",
-            "activity, related, task_uuid, above, action = place",
-            f't = f"{{above}}{{{level}[-1]:d}}".encode()',
+            f"n = len({level})",
+            f"action = ({task_uuid}, {level}[0]) if n == 2 else ({task_uuid}, *{level}[:-1])",
+            f"place = places.get(action) or find_place({task_uuid}, {level})",
+            "activity, related, heads, action = place",
+            f"t = digits.get({level}[-1]) or digits_of({level}[-1])",
         ]
-        self._parts.append("task_uuid")
-        self._add_counted("t")
+        self._parts += ["heads[len(t)]", "t"]
         self.fields += [Field(name, *_TEXT) for name in PLACE[:2]]
 
     def _add_text_of_place(self, name: str, made: str) -> None:
@@ -320,21 +353,13 @@ class _Program:
             self._run.append(("H", "0"))
         else:
             self.fields.append(Field(name, *_TEXT))
-            self._make_counted(self._variables[name], made)
+            self._add_counted(self._variables[name], made)
 
     def _add_timestamp(self, name: str) -> None:
         is_absent = self._kinds[name] is Absent
         tags = ABSENT_TAG if is_absent else 0
         self.fields.append(Field(name, *_FIELD_TYPES[float], tags))
         self._run.append(("d", "0.0" if is_absent else self._variables[name]))
-        if (
-            self._has_place
-            and names.ACTION_TYPE in self._kinds
-            and self._kinds.get(names.ACTION_STATUS) is str
-        ):
-            self.fields.append(Field(ACTION, *_TEXT))
-            self._end_run()
-            self._parts.append("action")
 
     def _add(self, name: str, kind: type) -> None:
         """Go on with a value."""
@@ -342,79 +367,91 @@ class _Program:
         types = field_type(kind)
         assert types is not None  # noqa: S101 - nothing else comes so far
         self.fields.append(Field(name, *types, kind.tags if issubclass(kind, Zoned) else 0))
-        if kind in _PACKED:
+        if name in self.said:
+            self._add_bytes(f"said{variable}")
+        elif kind in _PACKED:
             letter, value = _PACKED[kind]
             self._run.append((letter, value.format(variable)))
         elif kind in _COUNTED:
-            self._make_counted(variable, _COUNTED[kind])
+            self._add_counted(variable, _COUNTED[kind])
         elif issubclass(kind, Zoned):
             self._run.append(("Q", variable))
         else:
-            self._end_run()
-            self._parts.append("null" if kind is type(None) else f"{variable}.bytes_le")
+            self._add_bytes("null" if kind is type(None) else f"{variable}.bytes_le")
 
-    def _make_counted(self, variable: str, made: str) -> None:
+    def _add_counted(self, variable: str, made: str) -> None:
         self._before.append(f"b{variable} = {made.format(variable)}")
-        self._add_counted(f"b{variable}")
+        self._run.append(("H", f"len(b{variable})"))
+        self._add_bytes(f"b{variable}")
 
-    def _add_counted(self, variable: str) -> None:
-        self._run.append(("H", f"len({variable})"))
+    def _add_bytes(self, expression: str) -> None:
         self._end_run()
-        self._parts.append(variable)
+        self._parts.append(expression)
 
     def _end_run(self) -> None:
         """Pack the numbers that follow one another in one go."""
         if self._run:
             letters, values = zip(*self._run, strict=True)
             name = f"p{len(self._parts)}"
-            self._packers[name] = Struct("<" + "".join(letters)).pack
+            self._scope[name] = Struct("<" + "".join(letters)).pack
             self._parts.append(f"{name}({', '.join(values)})")
             self._run.clear()
+
+    def _types_are_good(self) -> str:
+        """Write what says whether the values are of these types."""
+        kinds = [*dict.fromkeys(self._kinds.values())]
+        self._scope |= {f"k{index}": kind for index, kind in enumerate(kinds)}
+        return " and ".join(
+            f"type({self._variables[name]}) is k{kinds.index(kind)}"
+            for name, kind in self._kinds.items()
+        )
 
     def _found_form(self) -> str:
         """Write what finds the form."""
         if self._is_per_message:
             return "find_form(plan, message, None)"
-        asked = [names.MESSAGE_TYPE, LOG_LEVEL]
-        if names.ACTION_TYPE in self._kinds:
-            asked = [names.ACTION_TYPE, names.ACTION_STATUS, LOG_LEVEL]
-        # What is neither text nor a number says nothing.
-        said = [self._variables[name] for name in asked if self._kinds.get(name) in (str, int)]
-        key = f"({''.join(f'{variable}, ' for variable in said)})"
-        return f"forms.get({key}) or find_form(plan, message, {key})"
+        # A level that is neither text nor a number says nothing.
+        has_level = self._kinds.get(LOG_LEVEL) in (str, int)
+        key = [self._variables[name] for name in self.said]
+        key += [self._variables[LOG_LEVEL]] if has_level else []
+        name = key[0] if len(key) == 1 else f"({''.join(f'{variable}, ' for variable in key)})"
+        return f"forms.get({name}) or find_form(plan, message, {name})"
 
-    def function(self, given: dict[str, Any]) -> Callable[..., EncodedEvent | None]:
+    def function(self, given: dict[str, Any]) -> EncodeFunction:
         """Return what takes a message, what says whether it is wanted, and its form or None."""
-        related = "related if is_start else None"
+        said = "".join(f"said{self._variables[name]}, " for name in self.said)
+        ids = "activity, related if is_start else None" if self._has_place else "None, None"
         lines = [
             f"{', '.join(self._variables.values())}, = message.values()",
+            f"if not ({self._types_are_good()}):",
+            "    raise Unfit",
             "if form is None:",
             f"    form = {self._found_form()}",
-            "descriptor, metadata, limit, level, keyword, is_start = form",
+            f"descriptor, metadata, limit, level, keyword, is_start, {said}= form",
             "if is_enabled is not None and not is_enabled(level, keyword):",
             "    return None",
             *self._before,
             f"payload = join(({''.join(f'{part}, ' for part in self._parts)}))",
             "if len(payload) > limit:",
             "    raise TooLong",
-            "return new(Event, (descriptor, metadata, payload, "
-            f"{f'activity, {related}' if self._has_place else 'None, None'}))",
+            f"return descriptor, metadata, payload, {ids}",
         ]
         source = "def encode(message, is_enabled, form):\n    " + "\n    ".join(lines)
-        scope = {**_SCOPE, **given, **self._packers}
+        scope = {**_SCOPE, **given, **self._scope}
         exec(source, scope)  # noqa: S102 - no word in it is from outside
-        encode: Callable[..., EncodedEvent | None] = scope["encode"]
+        encode: EncodeFunction = scope["encode"]
         return encode
 
 
 _SCOPE: Final[dict[str, Any]] = {
     "places": _PLACES,
     "find_place": _find_place,
+    "digits": _DIGITS,
+    "digits_of": _digits_of,
     "level_text": _level_text,
     "ticks": _utc_ticks,
     "null": _NULL,
     "join": b"".join,
+    "Unfit": _Unfit,
     "TooLong": TooLong,
-    "new": tuple.__new__,
-    "Event": EncodedEvent,
 }

@@ -202,14 +202,11 @@ class TestOthers:
         found = message_of(event_of(encoded._replace(payload=encoded.payload[:20] + end)))
         assert found is None or found["task_uuid"] == "0b9c"
 
-    @pytest.mark.parametrize(
-        "level", ["", "/", "1", "/1/", "/x", "/1.5", "/1/ 2", "/" + "1" * 400]
-    )
+    @pytest.mark.parametrize("level", ["", "/", "1", "/1/", "/x", "/1.5", "/1/ 2", "/-1"])
     def test_level(self, level):
-        """A level that is none makes no message, a position that is no number is text."""
+        """A level that is none makes no message."""
         text = InType.ANSI, OutType.UTF8
         place = Field("task_uuid", *text), Field("task_level", *text)
         encoder = EventEncoder(Schema("e", (*place, Field("timestamp", InType.FLOAT64))))
         decoded = decode_event(encoder.metadata, encoder.payload(["0b9c", level, 1.5]))
-        message = message_of(None, decoded)
-        assert message is None or message["task_level"] == ["1" * 400]
+        assert message_of(None, decoded) is None
