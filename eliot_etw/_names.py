@@ -21,6 +21,7 @@ END_STATUSES: Final = (SUCCEEDED, FAILED)
 TRACEBACK_TYPE: Final = "eliot:traceback"
 DESTINATION_FAILURE: Final = "eliot:destination_failure"
 SERIALIZATION_FAILURE: Final = "eliot:serialization_failure"
+DROPPED: Final = "eliot:dropped"
 REMOTE_TASK: Final = "eliot:remote_task"
 
 # What the framework itself puts into every message: where in which tree, and when.

@@ -18,6 +18,7 @@ LAYERS = [
         "_extract",
         "_fields",
         "_json",
+        "_levels",
         "_names",
         "_program",
         "_require",
