@@ -51,6 +51,7 @@ _VARYING = [
         (r"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", "<uuid>"),
         (r"\[[0-9a-f]{8}\]", "[<uuid>]"),
         (r"(?<!\d)\d{4}-\d\d-\d\d(?!\d)", "<date>"),
+        (r"\.\d{8}-\d{6}\.", ".<time>."),
         (r"(?<!\d)\d\d:\d\d:\d\d(\.\d+)?", "<time>"),
         (r"\b\d{10}\.\d+\b", "<seconds>"),
         (r"\b\d+(\.\d+)?(µs|ms|s)\b", "<duration>"),
@@ -292,7 +293,17 @@ class TestAgreement:
 
     @pytest.mark.parametrize(
         "module",
-        ["", "destinations", "exceptions", "executors", "json", "parse", "sources", "testing"],
+        [
+            "",
+            "destinations",
+            "exceptions",
+            "executors",
+            "json",
+            "parse",
+            "sources",
+            "stdlib",
+            "testing",
+        ],  # fmt: skip
     )
     def test_reference_names_all(self, module):
         """Each public name is in the reference: by a directive, or with its whole module."""

@@ -423,7 +423,7 @@ def registration_error(guid: UUID, code: int) -> OSError:
         f"A provider must be registered with Windows, which refused {guid} with its error {code}. "
     )
     if code == NOT_ENOUGH_MEMORY:
-        msg += "A process may have some 2,000 registrations: close providers, or use fewer."
+        msg += "A process has room for a limited number: close providers, or use fewer."
     else:
         msg += f"Look it up with 'net helpmsg {code}'."
     return OSError(0, msg, None, code)

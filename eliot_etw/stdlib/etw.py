@@ -34,7 +34,7 @@ from eliot_etw.typing import JsonDefault, MessageDict
 
 _EVENT = "log"
 _ROOT = "root"
-# A process has room for some thousand registrations.
+# Windows limits how many a process may register; nobody wants to type as many names.
 _MAX_PROVIDERS = 500
 # Names of loggers and places in the source that are remembered: programs have fewer, unless they
 # make them up, or get their records from others.
