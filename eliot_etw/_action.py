@@ -33,7 +33,6 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _UNSET: Final[Any] = object()
-_new = object.__new__
 # The places after a start: of what gives out numbers one by one, a range is the quickest to make.
 _SECOND_AND_ON: Final = range(2, sys.maxsize)
 _get_current, _set_current, _reset_current = CURRENT.get, CURRENT.set, CURRENT.reset
@@ -351,6 +350,14 @@ class Action:
             route.failed(call, error, end)
 
 
+class _Started(Action):
+    """What `start_action` makes. A constructor would take longer than all that it sets."""
+
+    __slots__ = ()
+    __init__ = object.__init__
+    __class__ = Action  # type: ignore[assignment] # nobody else has to tell the two apart
+
+
 def _set_type(fields: MessageDict, name: str, value: str) -> None:
     """Set the type of a message or an action; a user's field of that name gives way."""
     if name in fields:
@@ -418,8 +425,8 @@ def start_action(
         action_type = fields["action_type"]
     else:
         fields["action_type"] = ""
-    # What Action.__init__ does; calling the class instead costs 50 ns more.
-    action = _new(Action)
+    # What Action.__init__ does.
+    action: Action = _Started()
     action.task_uuid = task_uuid
     action.action_type = action_type
     action._level = level
