@@ -4,12 +4,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eliot_etw.destinations.etl import EtlFileDestination
     from eliot_etw.destinations.file import FileDestination
     from eliot_etw.destinations.memory import MemoryDestination
 
-__all__ = ["FileDestination", "MemoryDestination"]
+__all__ = ["EtlFileDestination", "FileDestination", "MemoryDestination"]
 
-_MODULES = {"FileDestination": "file", "MemoryDestination": "memory"}
+_MODULES = {"EtlFileDestination": "etl", "FileDestination": "file", "MemoryDestination": "memory"}
 
 
 def __getattr__(name: str) -> Any:

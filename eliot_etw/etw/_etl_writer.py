@@ -6,9 +6,14 @@ import os
 import struct
 import threading
 import time
+import uuid
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import accumulate
 from operator import attrgetter, itemgetter
-from typing import final
+from typing import TypeAlias, final
 
 from eliot_etw.etw._buffers import (
     BUFFER_HEADER,
@@ -22,9 +27,13 @@ from eliot_etw.etw._buffers import (
 )
 from eliot_etw.etw._records import (
     EPOCH,
+    EVENT_HEADER_64,
     HEADER_BYTES,
+    LANE_HEADER,
+    RELATED_ITEM,
     TICKS_PER_SECOND,
     EtlEvent,
+    encode_items,
     encode_record,
 )
 
@@ -44,7 +53,12 @@ _LONGEST_INTERVAL_S = 3600
 _END_OF_TIME = 2**62
 _TIME = struct.Struct("<q")
 _TIME_AT = 16
-_PADDING = bytes(7)
+_PADDINGS = tuple(map(bytes, range(8)))
+# A provider has few kinds of events; of one that has many we do not keep all.
+_MOST_CHAINS = 10_000
+
+Lane: TypeAlias = Callable[[int, bytes, bytes, bytes, "bytes | None", "bytes | None", bool], None]
+"""What `EtlWriter.lane` returns."""
 
 
 @final
@@ -57,8 +71,9 @@ class EtlWriter:
     be lost then, and at exit without `close`. `close` adds the times and counts that a finished
     trace has. When the system itself fails, the last seconds may be lost.
 
-    **When the disk is full** `write` raises, and the file stays readable. Up to one buffer of
-    events is kept, and is tried again with the next; beyond that events are refused.
+    **When the disk is full** `write` raises, the event is not taken, and the file stays readable.
+    Events that were taken before and still wait, up to one buffer of them, are tried again with
+    each that comes; what waits still when `close` fails is lost, and counted by `waiting`.
 
     **Order.** Windows's tools ask that the events of one processor are in the order of their
     times. So an event that comes late goes to the next processor's buffers. There are up to 64 of
@@ -69,21 +84,23 @@ class EtlWriter:
         self,
         path: str | os.PathLike[str],
         *,
+        replaces: bool = True,
         logger_name: str = "eliot_etw",
         buffer_size_bytes: int = 64 * 1024,
         flush_interval_s: float = 0.0,
     ) -> None:
-        """Begin a trace. A file that is there is replaced.
+        """Begin a trace.
 
         Args:
             path: Where to write.
+            replaces: Whether a file that is there is replaced; if not, it is an error.
             logger_name: What the trace says its session was called.
             buffer_size_bytes: An event must fit a buffer. 4 KiB to 1 MiB, in steps of 1 KiB.
             flush_interval_s: How long events may wait in memory, which saves two thirds of the
                 time. After it a thread writes them; so do a full buffer, `flush` and `close`.
 
         Raises:
-            OSError: If the file cannot be written.
+            OSError: If the file cannot be written, or is there and must not be replaced.
             ValueError: If the buffer size or the interval is not allowed.
         """
         if not 4096 <= buffer_size_bytes <= 1024 * 1024 or buffer_size_bytes % 1024:
@@ -108,16 +125,24 @@ class EtlWriter:
         # One that a signal handler can take again, which may come while its thread is writing.
         self._lock = threading.RLock()
         self._is_writing = False
-        self._pending: list[tuple[int, bytes]] = []
-        self._pending_bytes = 0
+        self._is_closed = False
+        # Whether something waits that could not be written when it should.
+        self._is_behind = False
+        # Events with their ticks. Adding to it is atomic; all else is done with the lock.
+        self._pending: deque[tuple[int, bytes]] = deque()
+        self._pending_bytes = 0  # about
         self._timer: threading.Timer | None = None
+        # Whether a timer will write what is added to the pending ones.
+        self._is_calm = False
         self._streams: list[_Written] = []
         self._end = 0  # of what is whole in the file
         self._sequence = 0
         # The performance counter says how long the machine has been running.
         self._uptime = TICKS_PER_SECOND + time.monotonic_ns() // 100
         self._begin_at(_now())
-        self._file = open(path, "wb", buffering=0)  # noqa: SIM115 - close() closes it
+        self._has_new_clock = False
+        mode = "wb" if replaces else "xb"
+        self._file = open(path, mode, buffering=0)  # noqa: SIM115 - close() closes it
         try:
             self._append(self._encode_header_buffer(end_ticks=0).ljust(buffer_size_bytes, b"\xff"))
         except OSError:
@@ -137,58 +162,140 @@ class EtlWriter:
                 does not fit, if the writer was closed, or if this is a forked process.
             OSError: If the disk is full, or otherwise cannot be written.
         """
+        self._check_process()
         if len(event.payload) + len(event.metadata) > _LONGEST_RECORD:
             raise _too_long(_LONGEST_RECORD)
-        try:
-            record = encode_record(event, 0)
-        except struct.error as error:
-            raise _refused(event) from error
-        self.write_record(event.ticks, record)
+        if not 0 <= event.ticks < _END_OF_TIME:
+            raise _refused(event.ticks)
+        with self._lock:
+            self._check_open()
+            if event.ticks < self._start:
+                self._start_earlier(event.ticks)
+            try:
+                record = encode_record(event, event.ticks - self._boot)
+            except struct.error as error:
+                raise _refused(event) from error
+            if len(record) > self._longest:
+                raise _too_long(self._longest)
+            self._accept(event.ticks, record + _PADDINGS[-len(record) & 7], at_once=False)
 
-    def write_record(self, ticks: int, record: bytes) -> None:
-        """Write an event that was encoded already, for whoever can do that faster.
+    def lane(self, provider_id: uuid.UUID, traits: bytes) -> Lane:
+        """Return what writes events of one provider, of this process, faster than `write`.
+
+        With an interval there is no lock: an event is only added to those that wait.
 
         Args:
-            ticks: When it happened.
-            record: What `encode_record` makes; its time is filled in here.
+            provider_id: The provider's GUID.
+            traits: The provider's name and group, in TraceLogging's form.
 
-        Raises:
-            ValueError: As for `write`.
-            OSError: As for `write`.
+        Returns:
+            A function of the time in ticks, the 16 bytes of the event's descriptor, its metadata
+            and payload, the 16 bytes of its activity and of the related one or None, and whether
+            to write it, and all that waits, at once. It raises as `write` does, but does not ask
+            whether this is a forked process.
         """
-        self._check_process()
-        if len(record) > self._longest:
+        pack, nobody, padding, lock = LANE_HEADER.pack, bytes(16), _PADDINGS, self._lock
+        provider, process, longest = provider_id.bytes_le, self._process, self._longest
+        most, add, thread = self._buffer_size, self._pending.append, _Thread()
+        chains: dict[bytes, bytes] = {}
+
+        def write(
+            ticks: int,
+            descriptor: bytes,
+            metadata: bytes,
+            payload: bytes,
+            activity: bytes | None,
+            related: bytes | None,
+            at_once: bool,
+        ) -> None:
+            chain = chains.get(metadata)
+            if chain is None:
+                if len(chains) == _MOST_CHAINS:
+                    chains.clear()
+                chain = chains[metadata] = encode_items((), traits, metadata)
+            if related is not None:
+                chain = RELATED_ITEM + related + chain
+            size = HEADER_BYTES + len(chain) + len(payload)
+            if size > longest or ticks < self._start or ticks >= _END_OF_TIME:
+                self._check(ticks, size)
+            waiting = self._pending_bytes + size
+            record = b"".join((
+                pack(size, EVENT_HEADER_64, 1, 0, thread.id, process, ticks - self._boot,
+                     provider, descriptor, 0, activity or nobody),
+                chain, payload, padding[-size & 7],
+            ))  # fmt: skip
+            if at_once or waiting > most or not self._is_calm:
+                with lock:
+                    self._check_open()
+                    self._accept(ticks, record, at_once)
+                return
+            self._pending_bytes = waiting
+            event = ticks, record
+            add(event)
+            if not self._is_calm:
+                self._catch_up(event)
+
+        return write
+
+    def _check(self, ticks: int, size: int) -> None:
+        """Look at an event that comes before the trace's start, or cannot be written."""
+        if size > self._longest:
             raise _too_long(self._longest)
         if not 0 <= ticks < _END_OF_TIME:
             raise _refused(ticks)
         with self._lock:
             self._check_open()
-            if self._is_writing:
-                # We are a signal handler, within another call of this thread, which will find it.
-                self._add(ticks, record)
-                return
-            self._is_writing = True
-            try:
-                self._accept(ticks, record)
-            finally:
-                self._is_writing = False
+            if ticks < self._start:
+                self._start_earlier(ticks)
 
-    def _add(self, ticks: int, record: bytes) -> None:
-        """Let an event wait."""
-        self._pending.append((ticks - self._boot, record))
-        self._pending_bytes += len(record)
+    def _catch_up(self, event: tuple[int, bytes]) -> None:
+        """See to an event that was added just when others were written.
 
-    def _accept(self, ticks: int, record: bytes) -> None:
+        Raises:
+            ValueError: If it came too late for that, and nobody will write it any more.
+        """
+        with self._lock:
+            if self._is_closed and self._drop(event[1]):
+                self._check_open()
+            elif self._timer is None and self._pending and not self._is_closed:
+                self._set_timer()
+
+    def _accept(self, ticks: int, record: bytes, at_once: bool) -> None:
         """Let an event wait, if there is room, and write what has waited long enough."""
-        if ticks < self._start:
-            self._start_earlier(ticks)
-        if self._pending_bytes + len(record) > self._buffer_size:
-            self._write_out()
-        self._add(ticks, record)
-        if not self._interval_s:
-            self._write_out()
-        elif self._timer is None:
-            self._set_timer()
+        if self._is_writing:
+            # We are a signal handler, within another call of this thread, which will find it.
+            self._pending.append((ticks, record))
+            return
+        self._is_writing = True
+        try:
+            if self._is_behind or self._pending_bytes + len(record) > self._buffer_size:
+                self._write_out()
+            self._pending.append((ticks, record))
+            self._pending_bytes += len(record)
+            if at_once or not self._interval_s:
+                try:
+                    self._write_out()
+                except OSError:
+                    self._take_back(record)
+                    raise
+            elif self._timer is None:
+                self._set_timer()
+        finally:
+            self._is_writing = False
+
+    def _take_back(self, record: bytes) -> None:
+        """Let an event not wait any longer, since whoever logs it is told that it is not taken."""
+        if not self._drop(record):
+            for stream in self._streams:
+                stream.take_back(record)
+
+    def _drop(self, record: bytes) -> bool:
+        """Take an event out of those that wait; say whether it was there."""
+        for event in list(self._pending):
+            if event[1] is record:
+                self._pending.remove(event)
+                return True
+        return False
 
     def flush(self) -> None:
         """Hand all events to the operating system. Raises as `write` does."""
@@ -196,6 +303,12 @@ class EtlWriter:
         with self._lock:
             self._check_open()
             self._write_out()
+
+    @property
+    def waiting(self) -> int:
+        """How many events were taken and are not written yet; after `close`, how many are lost."""
+        with self._lock:
+            return len(self._pending) + sum(stream.waiting for stream in self._streams)
 
     def close(self) -> None:
         """Finish the trace: all events, when it ended, how many buffers it has.
@@ -206,13 +319,15 @@ class EtlWriter:
             self._file.close()
             return
         with self._lock:
-            if self._file.closed:
+            if self._is_closed:
                 return
+            self._is_closed, self._is_calm = True, False
             if self._timer is not None:
                 self._timer.cancel()
+                self._timer = None
             with self._file:
                 self._write_out()
-                newest = max((stream.newest + self._boot for stream in self._streams), default=0)
+                newest = max((stream.newest for stream in self._streams), default=0)
                 self._put(0, self._encode_header_buffer(end_ticks=max(_now(), newest)))
 
     def __enter__(self) -> EtlWriter:
@@ -232,7 +347,7 @@ class EtlWriter:
 
     def _check_open(self) -> None:
         """Raise ValueError if there is no file any longer."""
-        if self._file.closed:
+        if self._is_closed:
             msg = "An event must be written before close(). Make a new EtlWriter."
             raise ValueError(msg)
 
@@ -241,6 +356,7 @@ class EtlWriter:
         before = self._start, self._boot
         if not self._streams and not self._pending:
             self._begin_at(ticks)  # an old log is being converted: the whole clock is older
+            self._has_new_clock = True
         self._start = ticks
         try:
             self._put(0, self._encode_header_buffer(end_ticks=0))
@@ -250,20 +366,36 @@ class EtlWriter:
 
     def _write_out(self) -> None:
         """Write all that waits; what cannot be written waits on."""
-        pending = sorted(self._pending, key=itemgetter(0))
-        self._pending, self._pending_bytes = [], 0
+        self._is_behind, self._is_calm = True, False
+        # No more than is there now: other threads may be adding.
+        events = [self._pending.popleft() for _ in range(len(self._pending))]
+        self._pending_bytes = 0
+        events.sort(key=itemgetter(0))
+        if self._has_new_clock:  # other threads may have used the old one
+            events = [(ticks, self._with_time(ticks, record)) for ticks, record in events]
         done = 0
         try:
-            for raw_time, record in pending:
-                self._place(raw_time, record)
-                done += 1
+            while done < len(events):
+                stream, until = self._stream_for(events[done][0])
+                end = bisect_left(events, until, done, key=itemgetter(0))
+                for count in self._place(stream, events[done:end]):
+                    done += count
         finally:
-            left = pending[done:]
-            self._pending[:0] = left
-            self._pending_bytes += sum(len(record) for _, record in left)
+            self._pending.extendleft(reversed(events[done:]))
+            self._pending_bytes += sum(len(record) for _, record in events[done:])
         for stream in self._streams:
-            if stream.stored_bytes != len(stream.content):
+            if stream.waiting:
                 self._store(stream, FLUSH_MARKER | HAS_PROCESSOR_INDEX)
+        self._is_behind, self._is_calm = False, self._timer is not None
+        if self._pending and not self._is_calm:  # from a signal handler, or another thread
+            self._write_out()
+
+    def _with_time(self, ticks: int, record: bytes) -> bytes:
+        """Return a record whose time is by the clock that the trace has now; itself if it is."""
+        time_bytes, end = _TIME.pack(ticks - self._boot), _TIME_AT + _TIME.size
+        if record[_TIME_AT:end] == time_bytes:
+            return record
+        return record[:_TIME_AT] + time_bytes + record[end:]
 
     def _set_timer(self) -> None:
         """Let a thread write out what waits; none is there while nothing waits."""
@@ -274,34 +406,51 @@ class EtlWriter:
         except RuntimeError:  # the interpreter is going down
             self._timer = None
             self._write_out()
+        else:
+            self._is_calm = not self._is_behind
 
     def _on_timer(self) -> None:
         """Write out what waits. What fails now is told to whoever writes next."""
         with self._lock, suppress(OSError):
-            self._timer = None
-            if not self._file.closed:
+            self._timer, self._is_calm = None, False
+            if not self._is_closed:
                 self._write_out()
 
-    def _place(self, raw_time: int, record: bytes) -> None:
-        """Put a record into the buffer of the first processor that is not past its time."""
+    def _stream_for(self, ticks: int) -> tuple[_Written, int]:
+        """Find the first processor that is not past this time.
+
+        Returns:
+            The processor, and the time from which on an event belongs to one before it.
+        """
+        until = _END_OF_TIME
         for stream in self._streams:
-            if stream.newest <= raw_time:
-                break
-        else:
-            stream = self._add_stream()
-        if len(stream.content) + len(record) > self._buffer_size:
-            self._store(stream, HAS_PROCESSOR_INDEX)
-            stream.begin()
-        start = len(stream.content)
-        stream.content += record
-        stream.content += _PADDING[: -len(record) & 7]
-        _TIME.pack_into(stream.content, start + _TIME_AT, raw_time)
-        stream.newest = raw_time
+            if stream.newest <= ticks:
+                return stream, until
+            until = min(until, stream.newest)
+        if len(self._streams) < _MAX_STREAMS:
+            return self._add_stream(), until
+        # There are too many: the one that is least late.
+        return min(self._streams, key=attrgetter("newest")), ticks + 1
+
+    def _place(self, stream: _Written, events: list[tuple[int, bytes]]) -> Iterator[int]:
+        """Put events into the buffers of a processor; give how many at a time."""
+        records = [record for _, record in events]
+        ends = list(accumulate(map(len, records)))
+        at = before = 0
+        while at < len(records):
+            room = self._buffer_size - len(stream.content)
+            following = bisect_right(ends, before + room, at)
+            if following == at:
+                self._store(stream, HAS_PROCESSOR_INDEX)
+                stream.begin()
+                continue
+            stream.add(records[at:following], events[following - 1][0])
+            before = ends[following - 1]
+            yield following - at
+            at = following
 
     def _add_stream(self) -> _Written:
-        """Begin another processor, or take the least late one if there are too many."""
-        if len(self._streams) == _MAX_STREAMS:
-            return min(self._streams, key=attrgetter("newest"))
+        """Begin another processor."""
         stream = _Written(len(self._streams))
         self._streams.append(stream)
         if stream.cpu:  # the header says how many there are
@@ -315,7 +464,7 @@ class EtlWriter:
             self._sequence += 1
             stream.sequence = self._sequence
         header = BUFFER_HEADER.pack(
-            self._buffer_size, used, used, 0, stream.newest, stream.sequence,
+            self._buffer_size, used, used, 0, stream.newest - self._boot, stream.sequence,
             stream.cpu, 0, _FLUSHED_STATE, used, flags, 0,
         )  # fmt: skip
         if stream.offset is None:
@@ -324,9 +473,14 @@ class EtlWriter:
             )
             stream.offset = self._append(whole)
         else:
-            self._put(stream.offset + stream.stored_bytes, stream.content[stream.stored_bytes :])
+            # Of an event that was taken back a part may be there.
+            new = stream.content[stream.stored_bytes :]
+            spoilt_bytes = stream.spoilt_bytes - stream.stored_bytes
+            stream.spoilt_bytes = max(stream.spoilt_bytes, used)
+            self._put(stream.offset + stream.stored_bytes, new.ljust(spoilt_bytes, b"\xff"))
             self._put(stream.offset, header)
-        stream.stored_bytes = used
+        stream.stored_bytes = stream.spoilt_bytes = used
+        stream.waiting = 0
 
     def _append(self, data: bytes | bytearray) -> int:
         """Write a whole buffer to the end of the file, or nothing; return where it is."""
@@ -372,15 +526,38 @@ class _Written:
 
     def __init__(self, cpu: int) -> None:
         self.cpu = cpu
-        self.newest = -(2**63)
+        self.newest = -1  # in ticks
         self.begin()
 
     def begin(self) -> None:
         """Begin the next buffer, which is nowhere in the file yet."""
         self.content = bytearray(BUFFER_HEADER_BYTES)
-        self.stored_bytes = BUFFER_HEADER_BYTES
+        self.stored_bytes = self.spoilt_bytes = BUFFER_HEADER_BYTES
+        self.waiting = 0  # records that are in the content, but not in the file
+        self.last: bytes | None = None
         self.offset: int | None = None
         self.sequence = 0
+
+    def add(self, records: list[bytes], newest: int) -> None:
+        """Add records that fit, in the order of their times."""
+        self.content += b"".join(records)
+        self.waiting += len(records)
+        self.last = records[-1]
+        self.newest = newest
+
+    def take_back(self, record: bytes) -> None:
+        """Remove the last record, if it is this one."""
+        if self.last is record:
+            self.last = None
+            self.waiting -= 1
+            del self.content[-len(record) :]
+
+
+class _Thread(threading.local):
+    """Remembers the system's number of each thread, as asking for it takes a system call."""
+
+    def __init__(self) -> None:
+        self.id = threading.get_native_id()
 
 
 def _now() -> int:

@@ -32,8 +32,12 @@ _NOBODY = bytes(16)
 # version, channel, level, opcode, task, keyword), processor time, activity.
 _HEADER = Struct("<HHHHIIq16sHBBBBHQQ16s")
 HEADER_BYTES = _HEADER.size
+# The same, with a descriptor that was packed before.
+LANE_HEADER = Struct("<HHHHIIq16s16sQ16s")
 # Size of the item with its padding, type, whether another follows, size of the data.
 _ITEM = Struct("<HHHH")
+# What comes before the 16 bytes of a related activity, if other items follow it.
+RELATED_ITEM = _ITEM.pack(24, _RELATED_ACTIVITY_ID, 1, 16)
 
 
 class EtlEvent(NamedTuple):
@@ -204,9 +208,9 @@ def encode_record(event: EtlEvent, raw_time: int) -> bytes:
         struct.error: If a number does not fit its place.
     """
     related = event.related_activity_id
-    body = _encode_items(event.items, event.traits, event.metadata)
+    body = encode_items(event.items, event.traits, event.metadata)
     if related is not None:
-        body = _ITEM.pack(24, _RELATED_ACTIVITY_ID, 1, 16) + _guid_bytes(related) + body
+        body = RELATED_ITEM + _guid_bytes(related) + body
     body += event.payload
     activity = event.activity_id
     header = _HEADER.pack(
@@ -233,7 +237,7 @@ def encode_record(event: EtlEvent, raw_time: int) -> bytes:
 
 # A program has few kinds of event; their names and types are the same each time.
 @lru_cache(1024)
-def _encode_items(others: tuple[tuple[int, bytes], ...], traits: bytes, metadata: bytes) -> bytes:
+def encode_items(others: tuple[tuple[int, bytes], ...], traits: bytes, metadata: bytes) -> bytes:
     """Write the chain of extended items in Windows's order, which ends with the schema."""
     chain = [*others, (_TRAITS, traits), (_SCHEMA, metadata)]
     if not traits:

@@ -18,8 +18,8 @@ from eliot_etw import (
     remove_destination,
     start_action,
 )
-from eliot_etw.destinations import FileDestination, MemoryDestination
-from eliot_etw.sources import FileSource
+from eliot_etw.destinations import EtlFileDestination, FileDestination, MemoryDestination
+from eliot_etw.sources import EtlSource, FileSource
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(destinations.__file__).parent
@@ -51,8 +51,30 @@ def memory(folder):
     return destination, lambda: destination.messages
 
 
+def trace(folder):
+    """Make a destination whose messages wait for a moment, and what reads them back."""
+    return _trace(folder, flush_interval_s=1000)
+
+
+def trace_at_once(folder):
+    """Make a destination whose messages do not wait, and what reads them back."""
+    return _trace(folder, flush_interval_s=0)
+
+
+def _trace(folder, **options):
+    path = folder / "test.etl"
+    destination = EtlFileDestination(path, **options)
+
+    def read():
+        destination.flush()
+        return list(EtlSource(path))
+
+    return destination, read
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
+    "EtlFileDestination": [trace, trace_at_once],
     "FileDestination": [path, bytes_in_memory, text_in_memory],
     "MemoryDestination": [memory],
 }

@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 from itertools import pairwise
-from struct import unpack_from
+from struct import pack, unpack_from
 from time import time_ns
 
 import pytest
@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from eliot_etw.etw import _etl_writer
 from eliot_etw.etw._etl import EtlWriter, read_etl
-from eliot_etw.etw._records import EPOCH, encode_record
+from eliot_etw.etw._records import EPOCH
 from tests.etw._traces import NOW, event, events
 
 
@@ -109,11 +109,28 @@ class TestRoundTrip:
         write(path, written, buffer_size_bytes=4096)
         assert in_order(written) == read(path)
 
-    def test_encoded_elsewhere(self, path):
-        """A record that somebody else encoded is the same event."""
-        with EtlWriter(path) as writer:
-            writer.write_record(NOW, encode_record(event(), 0))
-        assert [event()] == read(path)
+    @given(written=st.lists(events, max_size=10))
+    @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+    def test_lane(self, tmp_path, written):
+        """What is written faster is the same event, of this thread and process."""
+        path = tmp_path / "x.etl"
+        with EtlWriter(path, flush_interval_s=1000) as writer:
+            for one in written:
+                lane = writer.lane(one.provider_id, one.traits)
+                descriptor = pack("<HBBBBHQ", one.id, one.version, one.channel, one.level,
+                                  one.opcode, one.task, one.keyword)  # fmt: skip
+                activity, related = one.activity_id, one.related_activity_id
+                lane(one.ticks, descriptor, one.metadata, one.payload,
+                     activity and activity.bytes_le, related and related.bytes_le,
+                     len(one.payload) % 2 == 0)  # fmt: skip
+        expected = [
+            one._replace(
+                thread_id=threading.get_native_id(), process_id=os.getpid(), flags=0, items=(),
+                event_property=0, processor_time=0, pointer_size_bytes=8,
+            )
+            for one in written
+        ]  # fmt: skip
+        assert sorted(expected, key=repr) == sorted(read(path), key=repr)
 
     def test_largest_event(self, path):
         """An event may fill a buffer."""
@@ -268,7 +285,7 @@ class TestWhileWriting:
             writer._file = Interrupting(real, lambda: writer.write(event(NOW + 1)))
             writer.write(event(NOW))
             writer._file = real
-        assert [event(NOW), event(NOW + 1)] == read(path)
+            assert [event(NOW), event(NOW + 1)] == read(path)
 
     def test_several_threads(self, path):
         """Events of several threads are all there."""
@@ -309,7 +326,7 @@ class TestFullDisk:
 
     @pytest.mark.parametrize("room", [0, 10, 80, 3000])
     def test_is_told_and_made_good(self, path, room):
-        """The caller is told, the file stays readable, and later everything is there."""
+        """What the caller is told of is not in the file, all else is, and it stays readable."""
         writer = EtlWriter(path, buffer_size_bytes=4096)
         first, second, third = (event(NOW + number, bytes(3000)) for number in range(3))
         writer.write(first)
@@ -320,31 +337,56 @@ class TestFullDisk:
         assert first in read_etl(path)
         writer._file = real
         writer.write(third)
-        assert [first, second, third] == read(path)
+        assert [first, third] == read(path)
+        assert 0 == writer.waiting
         writer.close()
+        used, data = unpack_from("<I", path.read_bytes(), 8192 + 4)[0], path.read_bytes()
+        assert b"" == data[8192 + used : 12288].strip(b"\xff")
 
     def test_when_nobody_asks(self, path):
         """What could not be written after the interval is written later."""
         with EtlWriter(path, flush_interval_s=0.001) as writer:
             real = writer._file
             writer._file = FullDisk(real)
-            writer.write_record(time_ns() // 100 + EPOCH + 10**9, encode_record(event(), 0))
+            # Not the first: that it may be older than the trace is another matter.
+            late = event(time_ns() // 100 + EPOCH + 10**9)
+            writer.write(late)
             wait_for_timer(writer)
+            with pytest.raises(OSError, match="No space left"):
+                writer.write(late)
+            assert 1 == writer.waiting
             writer._file = real
-        assert 1 == len(read(path))
+            writer.write(late)
+        assert [late] * 2 == read(path)
 
     def test_memory_is_bounded(self, path):
-        """Not more than a buffer's worth of events waits for the disk."""
-        writer = EtlWriter(path, buffer_size_bytes=4096)
+        """Not more than a buffer's worth of events waits for the disk; each is told or kept."""
+        writer = EtlWriter(path, buffer_size_bytes=4096, flush_interval_s=1000)
         writer.write(event(NOW))
+        writer.flush()
         real = writer._file
         writer._file = FullDisk(real)
+        refused = 0
         for number in range(200):
-            with pytest.raises(OSError, match="No space left"):
+            try:
                 writer.write(event(NOW + number, bytes(100)))
+            except OSError:
+                refused += 1
+        assert 150 < refused < 199
+        assert 200 - refused == writer.waiting
         writer._file = real
         writer.close()
-        assert 1 < len(read(path)) < 50
+        assert 201 - refused == len(read(path))
+
+    def test_what_is_lost(self, path):
+        """If the disk is still full at the end, it is said how many events are lost."""
+        writer = EtlWriter(path, flush_interval_s=1000)
+        writer.write(event(NOW))
+        writer._file = FullDisk(writer._file)
+        writer.write(event(NOW))
+        with pytest.raises(OSError, match="No space left"):
+            writer.close()
+        assert 2 == writer.waiting
 
     def test_clock_that_could_not_be_told(self, path):
         """While the header cannot be changed, the clock that it tells is kept to."""
@@ -381,6 +423,25 @@ class TestRefusals:
         """An interval is one that a timer takes."""
         with pytest.raises(ValueError, match=r"must be from 0 to 3600, got .* Leave it out"):
             EtlWriter(path, flush_interval_s=interval)
+
+    def test_existing_file(self, path):
+        """A file that must not be replaced is left as it is."""
+        path.write_bytes(b"old")
+        with pytest.raises(FileExistsError):
+            EtlWriter(path, replaces=False)
+        assert b"old" == path.read_bytes()
+
+    def test_lane(self, path):
+        """What does not fit, or comes too late, is told there too."""
+        writer = EtlWriter(path)
+        lane = writer.lane(event().provider_id, event().traits)
+        for ticks, payload, words in [(NOW, bytes(70_000), "must fit a record"),
+                                      (2**62, b"", "ticks 62 from 0 on")]:  # fmt: skip
+            with pytest.raises(ValueError, match=words):
+                lane(ticks, bytes(16), event().metadata, payload, None, None, False)
+        writer.close()
+        with pytest.raises(ValueError, match=r"before close\(\)"):
+            lane(NOW, bytes(16), event().metadata, b"", None, None, False)
 
     def test_no_folder(self, path):
         """A file that cannot be made is told at once."""
