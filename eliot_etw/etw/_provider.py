@@ -39,11 +39,14 @@ class Provider:
             `NOBODY` if nobody listens. If several sessions do, the widest of their levels.
         match_any: An event's keyword must have one of these bits, if it has any itself.
         match_all: And all of these.
+        write: Writes one event, and never raises: takes its descriptor, metadata, payload,
+            activity id and related activity id, as `Writer` says. Returns a Win32 error code: 0
+            for success, 6 after `close`, 8 if a disk is too slow, 234 or 534 if it is too long.
     """
 
     __slots__ = (
-        "__weakref__", "_end", "_write", "guid", "level", "match_all", "match_any", "name",
-        "traits", "traits_error",
+        "__weakref__", "_end", "guid", "level", "match_all", "match_any", "name", "traits",
+        "traits_error", "write",
     )  # fmt: skip
 
     def __init__(self, name: str, *, guid: UUID | None = None, group: UUID | None = None) -> None:
@@ -66,7 +69,7 @@ class Provider:
         api = current_api()
         # Windows may call back before it returns.
         handle = api.register(self.guid, partial(_on_change, ref(self)))
-        self._write = partial(api.write, handle)
+        self.write = api.writer(handle, self.traits)
         self._end = finalize(self, _unregister, api, handle)
         self._end.atexit = False  # _unregister_all does it
         _OPEN.add((api, handle))
@@ -85,30 +88,6 @@ class Provider:
             not keyword
             or (keyword & self.match_any != 0 and keyword & self.match_all == self.match_all)
         )
-
-    def write(
-        self,
-        descriptor: bytes,
-        metadata: bytes,
-        payload: bytes,
-        activity: bytes | None = None,
-        related: bytes | None = None,
-    ) -> int:
-        """Write one event. It never raises.
-
-        Args:
-            descriptor: 16 bytes, an ``EVENT_DESCRIPTOR``.
-            metadata: What describes the event.
-            payload: The values of its fields.
-            activity: The 16 bytes of the activity's id; None for the one of the thread.
-            related: The 16 bytes of the related activity's id, if there is one.
-
-        Returns:
-            A Win32 error code: 0 for success, which it is also if nobody listens; 6 after
-            `close`; 8 if buffers cannot be written to disk fast enough, 234 if the event is longer
-            than a session's buffers, 534 if it is longer than 64 KiB.
-        """
-        return self._write(descriptor, activity, related, self.traits, metadata, payload)
 
     def close(self) -> None:
         """End the registration. May be called twice."""

@@ -24,6 +24,35 @@ from uuid import UUID
 OnChange: TypeAlias = Callable[[int, int, int, int], None]
 """Is called with a control code, a level, and the keywords of which any and all must match."""
 
+
+class Writer(Protocol):
+    """Writes one event, to all who listen. It never raises."""
+
+    def __call__(
+        self,
+        descriptor: bytes,
+        metadata: bytes,
+        payload: bytes,
+        activity: bytes | None = None,
+        related: bytes | None = None,
+        /,
+    ) -> int:
+        """Write an event.
+
+        Args:
+            descriptor: 16 bytes, an ``EVENT_DESCRIPTOR``.
+            metadata: What describes the event.
+            payload: The values of its fields.
+            activity: The 16 bytes of the activity's id; None for the one of the thread.
+            related: The 16 bytes of the related activity's id, if there is one.
+
+        Returns:
+            A Win32 error code: 0 for success, which it is also if nobody listens; 6 after the end
+            of the registration; 8 if buffers cannot be written to disk fast enough, 234 if the
+            event is longer than a session's buffers, 534 if it is longer than 64 KiB.
+        """
+
+
 # Codes of winerror.h.
 SUCCESS: Final = 0
 ACCESS_DENIED: Final = 5
@@ -54,7 +83,8 @@ _NEEDS_WINDOWS = (
 )
 
 # Address, size and type of each piece of an event.
-_THREE_PIECES: Final = Struct("=QIIQIIQII").pack
+_FIRST_PIECE: Final = Struct("=QII").pack
+_THREE_PIECES: Final = Struct("=16sQIIQII").pack
 # Where CPython has the first byte of a bytes object: behind its head, which is counted with the
 # NUL at the end.
 _HEAD_BYTES = bytes.__basicsize__ - 1
@@ -84,26 +114,12 @@ class EtwApi(Protocol):
     def unregister(self, handle: int) -> int:
         """End a registration, after which nothing calls back. Returns a Win32 error code."""
 
-    def write(
-        self,
-        handle: int,
-        descriptor: bytes,
-        activity: bytes | None,
-        related: bytes | None,
-        traits: bytes,
-        metadata: bytes,
-        payload: bytes,
-    ) -> int:
-        """Write one event, to all who listen. Returns a Win32 error code, 0 for success.
+    def writer(self, handle: int, traits: bytes) -> Writer:
+        """Return what writes events of a registered provider.
 
         Args:
             handle: What `register` returned.
-            descriptor: 16 bytes, an ``EVENT_DESCRIPTOR``.
-            activity: The 16 bytes of the activity's id; None for the one of the thread.
-            related: The 16 bytes of the related activity's id, if there is one.
-            traits: What describes the provider.
-            metadata: What describes the event.
-            payload: The values of its fields.
+            traits: What describes the provider: it goes with each event.
         """
 
 
@@ -157,7 +173,6 @@ class Win32Api:
         self._contexts: dict[int, int] = {}
         # What ctypes makes of a handle for a call; it takes a fifth of the call to make it anew.
         self._handles: dict[int, Any] = {}
-        self._three = ctypes.c_uint32.from_param(3)
         self._threads_in_callback: set[int] = set()
 
     def _on_change(
@@ -228,50 +243,55 @@ class Win32Api:
         code: int = self._unregister(ctypes.c_uint64(handle))
         return code
 
-    def write(
-        self,
-        handle: int,
-        descriptor: bytes,
-        activity: bytes | None,
-        related: bytes | None,
-        traits: bytes,
-        metadata: bytes,
-        payload: bytes,
-    ) -> int:
-        """Write one event, as in `EtwApi`.
+    def writer(self, handle: int, traits: bytes) -> Writer:
+        """Return what writes events, as in `EtwApi`.
 
-        The three pieces are passed where they lie, in bytes objects that never change and that
-        live until this returns, because its arguments hold them. Their addresses and sizes are
-        packed into a bytes object made for this event, which ctypes holds during the call. So
-        nothing is shared between two events, though other threads run while Windows is called.
+        The three pieces of an event are passed where they lie, in bytes objects that never change
+        and that live until the call is over, because the arguments of the function hold them.
+        Their addresses and sizes are packed into a bytes object made for this event, which ctypes
+        holds during the call. So nothing is shared between two events, though other threads run
+        while Windows is called.
 
-        To make an array of structures by ctypes takes twice to three times as long for the whole
-        call; to ask ctypes for the three addresses, five times; to have it convert the arguments
-        by ``argtypes``, 1.6 times. None, bytes and what `from_param` gives need no conversion.
+        To make an array of structures by ctypes takes three times as long for the whole call; to
+        ask ctypes for the addresses, five times; to have it convert the arguments by ``argtypes``,
+        1.6 times. None, bytes and what `from_param` gives need no conversion.
         """
-        try:
-            reference = self._handles[handle]
-        except KeyError:
-            return INVALID_HANDLE
-        code: int = self._write(
-            reference,
-            descriptor,
-            activity,
-            related,
-            self._three,
-            _THREE_PIECES(
-                id(traits) + _HEAD_BYTES,
-                len(traits),
-                2,
-                id(metadata) + _HEAD_BYTES,
-                len(metadata),
-                1,
-                id(payload) + _HEAD_BYTES,
-                len(payload),
-                0,
-            ),
-        )
-        return code
+        write_transfer, handles, head_bytes = self._write, self._handles, _HEAD_BYTES
+        three = ctypes.c_uint32.from_param(3)
+        first = _FIRST_PIECE(id(traits) + head_bytes, len(traits), 2)
+
+        def write(
+            descriptor: bytes,
+            metadata: bytes,
+            payload: bytes,
+            activity: bytes | None = None,
+            related: bytes | None = None,
+            /,
+            _held: bytes = traits,  # for as long as there is this function
+        ) -> int:
+            try:
+                reference = handles[handle]
+            except KeyError:
+                return INVALID_HANDLE
+            code: int = write_transfer(
+                reference,
+                descriptor,
+                activity,
+                related,
+                three,
+                _THREE_PIECES(
+                    first,
+                    id(metadata) + head_bytes,
+                    len(metadata),
+                    1,
+                    id(payload) + head_bytes,
+                    len(payload),
+                    0,
+                ),
+            )
+            return code
+
+        return write
 
 
 class Session(NamedTuple):

@@ -237,8 +237,8 @@ class EtwHandler(logging.Handler):
 
         Returns:
             ``failed``: events that Windows refused, and the same by its codes, such as
-            ``failed_8``, see `Provider.write`; ``errors``: records that could not be written, or
-            whose arguments did not fit their message; ``truncated``: events of which something
+            ``failed_8``, a disk that is too slow; ``errors``: records that could not be written,
+            or whose arguments did not fit their message; ``truncated``: events of which something
             was cut; ``shared``: loggers that write to the provider of one above them;
             ``after_close``: records that came too late.
         """

@@ -6,6 +6,7 @@ import os
 import threading
 import time
 from dataclasses import dataclass
+from functools import partial
 from itertools import count
 from struct import Struct
 from typing import NamedTuple, final
@@ -25,6 +26,7 @@ from eliot_etw.etw._win32 import (
     STAND_INS,
     SUCCESS,
     OnChange,
+    Writer,
     registration_error,
 )
 from eliot_etw.typing import MessageDict
@@ -201,17 +203,20 @@ class RecordingEtw:
         """End a registration, as Windows does."""
         return INVALID_HANDLE if self._registrations.pop(handle, None) is None else SUCCESS
 
-    def write(
+    def writer(self, handle: int, traits: bytes) -> Writer:
+        """Return what keeps an event, or refuses it as Windows does."""
+        return partial(self._write, handle, traits)
+
+    def _write(
         self,
         handle: int,
-        descriptor: bytes,
-        activity: bytes | None,
-        related: bytes | None,
         traits: bytes,
+        descriptor: bytes,
         metadata: bytes,
         payload: bytes,
+        activity: bytes | None = None,
+        related: bytes | None = None,
     ) -> int:
-        """Keep one event, or refuse it as Windows does."""
         registration = self._registrations.get(handle)
         if registration is None:
             return INVALID_HANDLE

@@ -54,7 +54,8 @@ class TestWrite:
     def test_what_arrives(self, library, api, activity, related):
         """All of it arrives: the traits as type 2, the metadata as 1, the payload as 0."""
         handle = api.register(GUID, ignore)
-        assert api.write(handle, DESCRIPTOR, activity, related, b"tra\0", b"", b"\0" * 70_000) == 0
+        write = api.writer(handle, b"tra\0")
+        assert write(DESCRIPTOR, b"", b"\0" * 70_000, activity, related) == 0
         pieces = [(2, b"tra\0"), (1, b""), (0, b"\0" * 70_000)]
         assert library.written == [(FIRST_HANDLE, DESCRIPTOR, activity, related, pieces)]
 
@@ -63,13 +64,13 @@ class TestWrite:
         """What Windows returns is returned, with all its 32 bits."""
         handle = api.register(GUID, ignore)
         library.code = code
-        assert api.write(handle, DESCRIPTOR, None, None, b"", b"", b"") == code
+        assert api.writer(handle, b"")(DESCRIPTOR, b"", b"") == code
 
     @pytest.mark.parametrize("handle", [0, 1, FIRST_HANDLE])
     def test_no_such_registration(self, library, api, handle):
         """Windows is never called with a handle that it did not give, or took back."""
         api.unregister(api.register(GUID, ignore))
-        assert api.write(handle, DESCRIPTOR, None, None, b"", b"", b"") == INVALID_HANDLE
+        assert api.writer(handle, b"")(DESCRIPTOR, b"", b"") == INVALID_HANDLE
         assert library.written == []
 
     def test_while_memory_is_freed(self, library, api):
@@ -83,7 +84,8 @@ class TestWrite:
             assert [bytes([0]) * size for size in range(400, 600)]
 
         library.during_write = let_go
-        api.write(handle, DESCRIPTOR, None, None, *given[0])
+        write = api.writer(handle, given[0].pop(0))
+        write(DESCRIPTOR, *given[0])
         assert [b"0" * 500, b"1" * 500, b"2" * 500] == [
             piece for _, piece in library.written[0].pieces
         ]
@@ -97,7 +99,7 @@ class TestWrite:
         def write(number):
             for turn in range(20):
                 pieces = [b"%d %d %d" % (number, turn, piece) for piece in range(3)]
-                api.write(handle, DESCRIPTOR, None, None, *pieces)
+                api.writer(handle, pieces[0])(DESCRIPTOR, *pieces[1:])
 
         threads = [threading.Thread(target=write, args=[number]) for number in range(4)]
         for thread in threads:
@@ -188,7 +190,7 @@ class TestRegister:
         library.call_back(handle, 1, 5)
         library.call_back(handle, 1, 5)
         assert (codes, len(library.guids)) == ([BUSY], 1)
-        assert api.write(handle, DESCRIPTOR, None, None, b"", b"", b"") == INVALID_HANDLE
+        assert api.writer(handle, b"")(DESCRIPTOR, b"", b"") == INVALID_HANDLE
         assert (api.unregister(handle), library.guids) == (0, {})
 
     def test_unregister_by_two_threads(self, library, api):
