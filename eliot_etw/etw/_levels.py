@@ -111,7 +111,12 @@ class Rules:
         self.failures = Counter()
 
     def level_of(self, message: MessageDict) -> int:
-        """Return the level of a message."""
+        """Return the level of a message.
+
+        Start and end of an action have the same, unless it fails: a session that gets one without
+        the other would see an action that never ends. So ``log_level`` is asked for in messages
+        only, as the end does not know what the start said.
+        """
         if self._level_function is not None:
             level = self._asked(self._level_function, message)
             known = level_named(level)
@@ -122,7 +127,9 @@ class Rules:
         mapped = _mapped(self._levels, message)
         if mapped is not None:
             return mapped
-        return level_logged(message[LOG_LEVEL]) if LOG_LEVEL in message else INFO
+        if is_action(message) or LOG_LEVEL not in message:
+            return INFO
+        return level_logged(message[LOG_LEVEL])
 
     def keyword_of(self, message: MessageDict) -> int:
         """Return the keyword of a message, at least one of the lower 48 bits."""

@@ -410,8 +410,9 @@ class _Program:
         """Write what finds the form."""
         if self._is_per_message:
             return "find_form(plan, message, None)"
-        # A level that is neither text nor a number says nothing.
-        has_level = self._kinds.get(LOG_LEVEL) in (str, int)
+        # A level that is neither text nor a number says nothing, and actions have none.
+        is_action = names.ACTION_TYPE in self._kinds
+        has_level = self._kinds.get(LOG_LEVEL) in (str, int) and not is_action
         key = [self._variables[name] for name in self.said]
         key += [self._variables[LOG_LEVEL]] if has_level else []
         name = key[0] if len(key) == 1 else f"({''.join(f'{variable}, ' for variable in key)})"

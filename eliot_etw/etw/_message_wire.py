@@ -227,5 +227,5 @@ def _cut(
     )
     sizes = {name: len(text) for name, text in long.items()}
     if left_out:
-        sizes[REST] = left_out
+        sizes[REST] = sizes.get(REST, 0) + left_out
     return Fields(plain, typed), sizes
