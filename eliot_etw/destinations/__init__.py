@@ -6,11 +6,22 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eliot_etw.destinations.etl import EtlFileDestination
     from eliot_etw.destinations.file import FileDestination
+    from eliot_etw.destinations.level_filter import LevelFilter
     from eliot_etw.destinations.memory import MemoryDestination
 
-__all__ = ["EtlFileDestination", "FileDestination", "MemoryDestination"]
+__all__ = [
+    "EtlFileDestination",
+    "FileDestination",
+    "LevelFilter",
+    "MemoryDestination",
+]
 
-_MODULES = {"EtlFileDestination": "etl", "FileDestination": "file", "MemoryDestination": "memory"}
+_MODULES = {
+    "EtlFileDestination": "etl",
+    "FileDestination": "file",
+    "LevelFilter": "level_filter",
+    "MemoryDestination": "memory",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -18,7 +18,12 @@ from eliot_etw import (
     remove_destination,
     start_action,
 )
-from eliot_etw.destinations import EtlFileDestination, FileDestination, MemoryDestination
+from eliot_etw.destinations import (
+    EtlFileDestination,
+    FileDestination,
+    LevelFilter,
+    MemoryDestination,
+)
 from eliot_etw.sources import EtlSource, FileSource
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -72,10 +77,17 @@ def _trace(folder, **options):
     return destination, read
 
 
+def levels(folder):
+    """Make a filter that lets everything pass, and what reads it back."""
+    inner = MemoryDestination()
+    return LevelFilter(inner, level=-(10**301)), lambda: inner.messages
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
     "EtlFileDestination": [trace, trace_at_once],
     "FileDestination": [path, bytes_in_memory, text_in_memory],
+    "LevelFilter": [levels],
     "MemoryDestination": [memory],
 }
 MAKERS = [make for makers in ENTRIES.values() for make in makers]
