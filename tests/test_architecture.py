@@ -111,6 +111,7 @@ OF_THE_WHOLE = {
     "tools",
     "windows/destination",
     "windows/handler",
+    "windows/real",
 }
 
 
