@@ -231,15 +231,14 @@ class Win32Api:
         would wait until the callback is over, which would be for ever.
         """
         self._handles.pop(handle, None)
-        context = self._contexts.get(handle)
+        # Whoever takes it out is the only one who ends it.
+        context = self._contexts.pop(handle, None)
         if context is None:
             return INVALID_HANDLE
         self._listeners.pop(context, None)
         if get_ident() in self._threads_in_callback:
+            self._contexts[handle] = context
             return BUSY
-        # Whoever takes it out is the only one who ends it.
-        if self._contexts.pop(handle, None) is None:
-            return INVALID_HANDLE
         code: int = self._unregister(ctypes.c_uint64(handle))
         return code
 

@@ -448,8 +448,7 @@ def _field(name: str, value: Any) -> Field:
     """Return the field for a value."""
     kind = type(value)
     types = field_type(kind)
-    if types is None:
-        raise _Unusual
+    assert types is not None  # noqa: S101 - values are given types that have one
     return Field(name, *types, kind.tags if issubclass(kind, Zoned) else 0)
 
 

@@ -21,6 +21,7 @@ class Windows:
 
     def __init__(self, info=b"", sessions=(), error=None):
         self.info, self._sessions, self.error = info, sessions, error
+        self.hides_sessions = False
 
     def provider_info(self, guid):
         assert guid == GUID
@@ -29,8 +30,8 @@ class Windows:
         return self.info
 
     def sessions(self):
-        if self.error:
-            raise self.error
+        if self.hides_sessions:
+            raise OSError("nobody may know")
         return list(self._sessions)
 
 
@@ -132,6 +133,21 @@ class TestWhatIsWrong:
         """Of a session that the user may not see only its number is known."""
         good, _ = found(Windows(info((7, 0, [(9, 5, 0, 0)]))))
         assert any("The session number 9 listens" in text for text in good)
+
+    def test_no_sessions(self):
+        """So it is with all of them."""
+        windows = Windows(info((7, 0, [(9, 5, 0, 0)])))
+        windows.hides_sessions = True
+        good, bad = found(windows)
+        assert ["Which sessions there are, Windows does not say: nobody may know. "] == bad
+        assert any("The session number 9 listens" in text for text in good)
+
+    def test_session_that_has_stopped(self):
+        """A session that listens no more is none."""
+        blob = bytearray(info((7, 0, [(3, 5, 0, 0)])))
+        blob[24] = 0
+        _, bad = found(Windows(bytes(blob)))
+        assert "No session listens to it." in bad[0]
 
     def test_denied(self):
         """What Windows does not tell is said, and the rest goes on."""

@@ -313,6 +313,16 @@ class TestHardRecords:
         """What just fits is not cut."""
         handler.handle(record(msg="x" * 64_000))
         assert (64_000, 0) == (len(fields(etw)["msg"]), handler.stats()["truncated"])
+        handler.handle(record(msg="x" * 65_400))
+        assert (True, 1) == (len(fields(etw)["msg"]) > 60_000, handler.stats()["truncated"])
+
+    def test_no_room_at_all(self, etw, capsys):
+        """A provider may have a name so long that nothing fits beside it: that is counted."""
+        handler = EtwHandler(provider_name="x" * 65_400)
+        handler.handle(record())
+        assert ([], 1) == (etw.events, handler.stats()["errors"])
+        handler.close()
+        assert "_Unusual" in capsys.readouterr().err
 
     def test_unforeseen(self, etw, handler, capsys, monkeypatch):
         """Anything else is told as all handlers tell it, and counted; it never raises."""
