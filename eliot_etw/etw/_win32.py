@@ -62,6 +62,7 @@ NOT_SUPPORTED: Final = 50
 INVALID_PARAMETER: Final = 87
 INSUFFICIENT_BUFFER: Final = 122
 BUSY: Final = 170
+MORE_DATA: Final = 234
 ARITHMETIC_OVERFLOW: Final = 534
 GUID_NOT_FOUND: Final = 4200
 
@@ -72,8 +73,8 @@ ENABLE: Final = 1
 
 _SET_TRAITS = 2
 _GUID_QUERY_INFO = 1
-# Windows has room for 64 sessions, and for 8 of the system's.
-_MOST_SESSIONS = 128
+# Before Windows 10 there are no more, and to ask for more is an error.
+_MOST_SESSIONS = 64
 _NAME_CHARS = 1024
 _SEARCH_SYSTEM32 = 0x800
 
@@ -407,10 +408,9 @@ class Win32SessionApi:
             record.properties.log_file_name_offset = _SessionRecord.path.offset
         pointers = (ctypes.c_void_p * _MOST_SESSIONS)(*map(ctypes.addressof, records))
         count = ctypes.c_uint32()
-        _check(
-            "QueryAllTracesW",
-            query_all(pointers, ctypes.c_uint32(_MOST_SESSIONS), ctypes.byref(count)),
-        )
+        code = query_all(pointers, ctypes.c_uint32(_MOST_SESSIONS), ctypes.byref(count))
+        if code != MORE_DATA:  # that is: there are more than these
+            _check("QueryAllTracesW", code)
         return [
             Session(
                 record.properties.wnode.historical_context & 0xFFFF,
@@ -442,7 +442,7 @@ def registration_error(guid: UUID, code: int) -> OSError:
         f"A provider must be registered with Windows, which refused {guid} with its error {code}. "
     )
     if code == NOT_ENOUGH_MEMORY:
-        msg += "A process has room for a limited number: close providers, or use fewer."
+        msg += "A process can have 1,024 of them: close providers, or use fewer."
     else:
         msg += f"Look it up with 'net helpmsg {code}'."
     return OSError(0, msg, None, code)

@@ -127,7 +127,7 @@ class SessionLibrary:
     def _query(self, pointers, room, count):
         if self.code:
             return self.code
-        for index, session in enumerate(self.sessions):
+        for index, session in enumerate(self.sessions[:room]):
             record = _win32._SessionRecord.from_address(pointers[index])
             assert record.properties.wnode.buffer_size == ctypes.sizeof(record)
             assert record.properties.logger_name_offset == type(record).name.offset
@@ -135,6 +135,5 @@ class SessionLibrary:
             record.properties.buffer_kb = session.buffer_kb
             record.properties.events_lost = session.events_lost
             record.name, record.path = session.name, session.path
-        assert len(self.sessions) <= room
         count[0] = len(self.sessions)
-        return 0
+        return 234 if len(self.sessions) > room else 0

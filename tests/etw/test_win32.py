@@ -289,6 +289,11 @@ class TestSessions:
         ]
         assert Win32SessionApi(SessionLibrary(b"", sessions)).sessions() == sessions
 
+    def test_many_sessions(self):
+        """If there are more than there is room for, those for which there is are told."""
+        sessions = [Session(number, "", "", 64, 0) for number in range(70)]
+        assert Win32SessionApi(SessionLibrary(b"", sessions)).sessions() == sessions[:64]
+
     @pytest.mark.parametrize("method", ["provider_info", "sessions"])
     def test_denied(self, method):
         """What Windows refuses to say is an error with its code."""
