@@ -9,7 +9,7 @@ import click
 from eliot_etw import __version__
 from eliot_etw._program import printable
 
-_VERBS = ("etl", "filter", "pretty", "stats", "tree")
+_VERBS = ("etl", "etw", "filter", "pretty", "stats", "tree")
 
 _EPILOG = """\b
 Examples:

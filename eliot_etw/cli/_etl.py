@@ -44,9 +44,12 @@ with the time in UTC, and ticks of 100 ns since 1601. The second field of a name
 """
 
 
-@click.group(name="etl")
-def command() -> None:
+@click.group(name="etl", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
     """Look into traces of Event Tracing for Windows (.etl), on any system."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @command.command(name="dump", epilog=_EPILOG)
