@@ -1,4 +1,4 @@
-"""Tests of tools/: the environments, the command that runs the tests, and the demo."""
+"""Tests of tools/: the environments, the command that runs the tests, Wine, and the demo."""
 
 import os
 import subprocess
@@ -252,6 +252,111 @@ class TestPrepare:
         monkeypatch.setenv("PIP_RETRIES", "1")
         with pytest.raises(environment.SetUpError, match="no connection to the package index"):
             environment.prepare(tmp_path / "env", environment.this_interpreter())
+
+
+@posix_only
+class TestWine:
+    """What is said and done before a Windows Python is there."""
+
+    @pytest.fixture
+    def setup(self, monkeypatch):
+        """Return the module setup of tools/windows."""
+        monkeypatch.syspath_prepend(TOOLS / "windows")
+        return load("windows/setup")
+
+    @pytest.fixture
+    def run_wine(self, tester, monkeypatch, tmp_path):
+        """Return a function that runs test.py's stage, with a program in place of the tools."""
+
+        def run_wine(program):
+            (tmp_path / "setup.py").write_text(program)
+            monkeypatch.setattr(tester, "WINE", tmp_path)
+            tally = tester.Tally()
+            return tester.assemble_windows(tally), tally.complaints
+
+        return run_wine
+
+    def test_ci_asks_for_it(self):
+        """Whatever is left out elsewhere, CI tries a Windows Python."""
+        assert "tools/test.py --wine" in (ROOT / ".ci" / "run").read_text("utf-8")
+
+    def test_failure_is_a_failure(self, run_wine):
+        """A Wine that cannot be had fails the run."""
+        assert run_wine("raise SystemExit('no Wine')") == (
+            None,
+            ["Windows Pythons could not be assembled."],
+        )
+
+    def test_where_it_is(self, run_wine, tester):
+        """Else it is known where the Pythons are, and nothing has failed."""
+        assert run_wine("") == (tester.ENVIRONMENTS / "windows", [])
+
+    def test_what_is_left_out_is_there(self, tester):
+        """No name in the list is one of a file that is gone."""
+        names = tester.NOT_UNDER_WINE
+        assert [] == [n for n in names if not (ROOT / "tests" / f"test_{n}.py").exists()]
+
+    def test_other_systems(self, setup, monkeypatch, tmp_path):
+        """It says in one line what it needs."""
+        monkeypatch.setattr(sys, "platform", "darwin")
+        with pytest.raises(setup.SetUpError, match=r"^needs Linux on x86-64, this is darwin on"):
+            setup.install_debian_packages(tmp_path / "log")
+
+    def test_nobody_in_particular(self, setup, monkeypatch, tmp_path):
+        """Who may install nothing is told what to have installed."""
+        monkeypatch.setenv("PATH", str(tmp_path))
+        monkeypatch.setattr("platform.machine", lambda: "x86_64")
+        with pytest.raises(setup.SetUpError, match=r"There: apt-get install .* wine wine64 gcc"):
+            setup.install_debian_packages(tmp_path / "log")
+
+    def test_no_python_of_that_version(self, setup, tmp_path):
+        """A Windows Python needs one of this system beside it."""
+        with pytest.raises(setup.SetUpError, match=r"^needs a Python 3\.99 for this system"):
+            setup.set_up(tmp_path, ["3.99"])
+
+    def test_program_that_fails(self, setup, tmp_path):
+        """The last line that it wrote is part of the message."""
+        fail = (sys.executable, "-c", "raise SystemExit('no\\nluck\\n')")
+        with pytest.raises(setup.SetUpError, match=r"ended with 1, saying: luck \(see .*log\)$"):
+            setup.run(*fail, log=tmp_path / "log")
+
+    def test_versions_of_packages(self, setup):
+        """They are those of setup.cfg, also of what only Windows needs."""
+        found = {line.split()[0]: line for line in setup.requirements()}
+        assert found.keys() == set(setup.PACKAGES)
+        assert found["traceloggingdynamic"] == "traceloggingdynamic == 1.0.1"
+        assert ";" not in found["tzdata"]
+
+    def test_patch_levels(self, setup, tmp_path):
+        """The method that the DLL calls becomes a class method, once."""
+        metadata = tmp_path / "importlib" / "metadata" / "__init__.py"
+        metadata.parent.mkdir(parents=True)
+        metadata.write_text("class A:\n    def invalidate_caches(cls):\n        return cls\n")
+        setup._match_patch_levels(tmp_path)
+        setup._match_patch_levels(tmp_path)
+        names = {}
+        exec(metadata.read_text(), names)
+        assert names["A"].invalidate_caches() is names["A"]
+        assert metadata.read_text().count("@classmethod") == 1
+
+    def test_copies_become_links(self, setup, tmp_path, monkeypatch):
+        """Only what is the same as the original."""
+        originals, system32 = tmp_path / "x" / "wine" / "x86_64-windows", tmp_path / "system32"
+        originals.mkdir(parents=True)
+        (system32 / "drivers").mkdir(parents=True)
+        for folder, content in ((originals, "same"), (system32, "same")):
+            (folder / "a.dll").write_text(content)
+        (originals / "b.dll").write_text("one")
+        (system32 / "b.dll").write_text("two")
+        setup._link_copies(system32, tmp_path)
+        assert [(system32 / name).is_symlink() for name in ("a.dll", "b.dll")] == [True, False]
+
+    def test_nothing_assembled(self, setup, tmp_path):
+        """Who starts a Windows Python that is not there is told how to get it."""
+        command = [sys.executable, TOOLS / "windows" / "wpy.py", "--root", tmp_path]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert done.stderr.endswith("Assemble it: python3 tools/windows/setup.py\n")
 
 
 class TestDemo:

@@ -163,9 +163,9 @@ def make_prefix(root: Path, log: Path) -> None:
     stamp.write_text(wanted, "utf-8")
 
 
-def _link_copies(system32: Path) -> None:
+def _link_copies(system32: Path, libraries: Path = Path("/usr/lib")) -> None:
     """Make links of what Wine has copied: 80 MB instead of 690."""
-    originals = next(Path("/usr/lib").glob("*/wine/x86_64-windows"), None)
+    originals = next(libraries.glob("*/wine/x86_64-windows"), None)
     if originals is None:
         return
     for copy in [*system32.iterdir(), *(system32 / "drivers").iterdir()]:
