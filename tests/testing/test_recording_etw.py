@@ -5,6 +5,7 @@ from uuid import UUID
 
 import pytest
 
+from eliot_etw.destinations.etw import EtwDestination
 from eliot_etw.etw import EventEncoder, Field, InType, OutType, Provider, Schema, _win32
 from eliot_etw.testing import RecordingEtw
 
@@ -22,8 +23,10 @@ def write(provider, text="text", **other):
         "descriptor": DESCRIPTOR,
         "metadata": EVENT.metadata,
         "payload": EVENT.payload([text, 7]),
+        "activity": None,
+        "related": None,
     }
-    return provider.write(**(arguments | other))
+    return provider.write(*(arguments | other).values())
 
 
 class TestEvents:
@@ -39,6 +42,17 @@ class TestEvents:
         assert (GUID, None) == (event.activity_id, event.related_activity_id)
         decoded = event.decode()
         assert ("event", {"text": "text", "number": 7}) == (decoded.name, decoded.as_dict())
+
+    def test_messages(self):
+        """Events of ours are messages too, as a file has them; others are left out."""
+        with RecordingEtw() as etw:
+            destination = EtwDestination("b")
+            write(Provider("a"))
+            place = {"task_uuid": "u", "task_level": [1], "timestamp": 1.5}
+            message = {**place, "message_type": "m", "x": {}}
+            destination(message)
+            destination.close()
+        assert [message] == etw.messages
 
     def test_unwanted(self):
         """What nobody wants is counted, not kept."""
