@@ -73,6 +73,7 @@ ONE_EDGE = [
     # What writes and reads traces is bytes and files of `etw`, as messages.
     *({module, "sources.", "etw."} for module in ("sources.etl", "sources._activities")),
     {"destinations.etl", "destinations.", "etw."},
+    {"destinations.etw", "destinations.", "etw."},
 ]
 # What reads logs, and must not touch the logging of its own process.
 READERS = {
@@ -101,6 +102,7 @@ OF_THE_WHOLE = {
     "destinations/contract",
     "docs",
     "eliot_suite",
+    "etw/fuzz",
     "examples",
     "hostile_values",
     "hot_path",

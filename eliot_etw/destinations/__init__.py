@@ -5,12 +5,14 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from eliot_etw.destinations.etl import EtlFileDestination
+    from eliot_etw.destinations.etw import EtwDestination
     from eliot_etw.destinations.file import FileDestination
     from eliot_etw.destinations.level_filter import LevelFilter
     from eliot_etw.destinations.memory import MemoryDestination
 
 __all__ = [
     "EtlFileDestination",
+    "EtwDestination",
     "FileDestination",
     "LevelFilter",
     "MemoryDestination",
@@ -18,6 +20,7 @@ __all__ = [
 
 _MODULES = {
     "EtlFileDestination": "etl",
+    "EtwDestination": "etw",
     "FileDestination": "file",
     "LevelFilter": "level_filter",
     "MemoryDestination": "memory",

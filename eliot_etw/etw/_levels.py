@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, TypeAlias, final
 
-from eliot_etw import _names as names
 from eliot_etw._counter import Counter
+from eliot_etw._levels import LOG_LEVEL, NUMBERS, is_action, is_failure, level_number, type_of
 from eliot_etw.typing import MessageDict
 
 Levels: TypeAlias = Mapping[str, int | str] | Callable[[MessageDict], int | str | None]
@@ -23,35 +23,7 @@ FAILURES: Final = 0x4
 """Added to the keyword of an action that failed, and of a traceback: who asks for actions gets
 both ends of each."""
 
-LOG_LEVEL: Final = "log_level"
-_LEVEL_NAMES: Final = {
-    "critical": CRITICAL,
-    "fatal": CRITICAL,
-    "error": ERROR,
-    "warning": WARNING,
-    "warn": WARNING,
-    "info": INFO,
-    "debug": VERBOSE,
-    "verbose": VERBOSE,
-}
 _OUR_KEYWORD_BITS: Final = (1 << 48) - 1
-
-
-def is_action(message: MessageDict) -> bool:
-    """Say whether a message is the start or the end of an action."""
-    return names.ACTION_TYPE in message
-
-
-def type_of(message: MessageDict) -> Any:
-    """Return the type of an action or message; whatever it is, None if there is none."""
-    return message.get(names.ACTION_TYPE if is_action(message) else names.MESSAGE_TYPE)
-
-
-def is_failure(message: MessageDict) -> bool:
-    """Say whether a message tells that an action failed, or is a traceback."""
-    if is_action(message):
-        return bool(message.get(names.ACTION_STATUS) == names.FAILED)
-    return bool(message.get(names.MESSAGE_TYPE) == names.TRACEBACK_TYPE)
 
 
 def level_named(level: object) -> int | None:
@@ -61,7 +33,8 @@ def level_named(level: object) -> int | None:
     (3, 3, None)
     """
     if isinstance(level, str):
-        return _LEVEL_NAMES.get(level.lower())
+        number = level_number(level)
+        return None if number is None else _level(number)
     return level if type(level) is int and 1 <= level <= 255 else None
 
 
@@ -74,11 +47,13 @@ def level_logged(level: object) -> int:
     >>> level_logged(30), level_logged(39), level_logged(5), level_logged("error")
     (3, 3, 5, 2)
     """
-    if isinstance(level, str):
-        return _LEVEL_NAMES.get(level.lower(), INFO)
-    if type(level) is not int:
-        return INFO
-    return max(CRITICAL, VERBOSE - max(level // 10 - 1, 0))
+    number = level_number(level)
+    return INFO if number is None else _level(number)
+
+
+def _level(number: int) -> int:
+    """Convert a level of `logging`: there 10 is verbose, and 50 critical."""
+    return max(CRITICAL, VERBOSE - max(number // 10 - 1, 0))
 
 
 @final
@@ -170,7 +145,7 @@ def _checked_level(level: int | str) -> int:
     known = level_named(level)
     if known is None:
         msg = (
-            f"a level must be 1 to 255, or one of {', '.join(_LEVEL_NAMES)}, got {level!r}. "
+            f"a level must be 1 to 255, or one of {', '.join(NUMBERS)}, got {level!r}. "
             "Choose 1 for critical to 5 for verbose."
         )
         raise ValueError(msg)

@@ -10,8 +10,9 @@ from typing import Any, Final, NamedTuple, final
 from eliot_etw import _names as names
 from eliot_etw._counter import Counter
 from eliot_etw._json import choose_default, value_text
+from eliot_etw._levels import is_action, type_of
 from eliot_etw.etw._encode import payload_limit_bytes
-from eliot_etw.etw._levels import Keywords, Levels, Rules, is_action, type_of
+from eliot_etw.etw._levels import Keywords, Levels, Rules
 from eliot_etw.etw._message_plan import (
     CommonForm,
     EncodeFunction,

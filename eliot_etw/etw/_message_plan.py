@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Final, NamedTuple, TypeAlias, final
 from uuid import UUID
 
 from eliot_etw import _names as names
+from eliot_etw._levels import LOG_LEVEL
 from eliot_etw.etw._activity import activity_id
-from eliot_etw.etw._levels import LOG_LEVEL
 from eliot_etw.etw._message_layout import ABSENT_TAG, ACTION, PLACE, TYPES, ZONE_TAG
 from eliot_etw.etw._schema import Field
 from eliot_etw.etw._types import InType, OutType

@@ -20,11 +20,13 @@ from eliot_etw import (
 )
 from eliot_etw.destinations import (
     EtlFileDestination,
+    EtwDestination,
     FileDestination,
     LevelFilter,
     MemoryDestination,
 )
 from eliot_etw.sources import EtlSource, FileSource
+from eliot_etw.testing import RecordingEtw
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(destinations.__file__).parent
@@ -83,9 +85,18 @@ def levels(folder):
     return LevelFilter(inner, level=-(10**301)), lambda: inner.messages
 
 
+def provider(folder):
+    """Make a destination for what stands in for Windows, and what reads that."""
+    with RecordingEtw() as etw:
+        destination = EtwDestination()
+    etw.enable()
+    return destination, lambda: etw.messages
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
     "EtlFileDestination": [trace, trace_at_once],
+    "EtwDestination": [provider],
     "FileDestination": [path, bytes_in_memory, text_in_memory],
     "LevelFilter": [levels],
     "MemoryDestination": [memory],
