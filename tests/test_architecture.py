@@ -70,6 +70,8 @@ ROOMS = set().union(*LAYERS)
 # The edges that belong together.
 ONE_EDGE = [
     {"_tree", "parse"},
+    # Its thread tells the dispatcher of failures, as if the dispatcher had called.
+    {"destinations.background", "destinations.", "_logger"},
     # What writes and reads traces is bytes and files of `etw`, as messages.
     *({module, "sources.", "etw."} for module in ("sources.etl", "sources._activities")),
     {"destinations.etl", "destinations.", "etw."},
