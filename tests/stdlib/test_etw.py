@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from eliot_etw import current_action, start_action
 from eliot_etw.etw import FileTime, activity_id, provider_guid
-from eliot_etw.stdlib import EtwHandler
+from eliot_etw.stdlib import EtwHandler, _record_event
 from eliot_etw.stdlib import etw as module
 from eliot_etw.testing import RecordingEtw
 from tests.etw._schemas import PATIENT
@@ -87,6 +87,16 @@ class TestFields:
         assert found["thread"] == threading.get_ident()
         assert found["threadName"] == threading.current_thread().name
         assert found["processName"] == "MainProcess"
+
+    def test_always_the_same(self, etw, handler):
+        """These fields are the same in a record that has others besides."""
+        handler.handle(record())
+        plain = fields(etw)
+        handler.handle(record(value=[1], lineno=7))
+        assert plain == {name: fields(etw)[name] for name in FIELDS}
+        handler.handle(record(pathname="a\ud800"))
+        handler.handle(record(pathname="a\ud800", value=[1]))
+        assert {"a\\ud800"} == {e.decode().as_dict()["pathname"] for e in etw.events[2:]}
 
     def test_provider(self, etw, logger):
         """The provider is called as the logger is, as tools that take ``*app.db`` expect it."""
@@ -245,7 +255,7 @@ class TestExtra:
     )
     def test_whatever_it_is(self, extra, message):
         """Each record becomes an event that can be decoded, with all of its extra fields."""
-        extra = {name: value for name, value in extra.items() if name not in module._OWN}
+        extra = {name: value for name, value in extra.items() if name not in _record_event._OWN}
         with RecordingEtw() as etw:
             handler = EtwHandler()
             handler.handle(record(msg=message, **extra))
@@ -279,7 +289,7 @@ class TestHardRecords:
         assert ("", "[]", "<class 'object'>", "a\\ud800", 0) == tuple(
             found[name] for name in FIELDS[:5]
         )
-        assert ("x" * 2000, "['m']", 0, "", "7") == tuple(
+        assert ("x" * 2000 + "...", "['m']", 0, "", "7") == tuple(
             found[name] for name in ("levelname", "msg", "thread", "threadName", "processName")
         )
 
