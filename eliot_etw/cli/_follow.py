@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from itertools import chain
 from typing import Final
 
-from eliot_etw.cli._input import Input
+from eliot_etw.cli._input import Input, is_trace
 from eliot_etw.sources import FollowedFile
 from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._forest import Forest, Task
@@ -37,7 +38,11 @@ def follow(
         view: Shows what is running, if that is wanted.
         is_wanted: Says which messages to look at.
     """
-    files = [FollowedFile(name, on_bad_line=source.on_bad_line) for name in source.files]
+    files = [
+        FollowedFile(name, on_bad_line=source.on_bad_line)
+        for name in source.files
+        if not _is_refused(name, source)
+    ]
     refresh_at = 0.0
     with closing(Forest(hold_bytes=0)) as forest:
         quiet = _Quiet(forest)
@@ -52,6 +57,16 @@ def follow(
                 refresh_at = time.monotonic() + _REFRESH_S
             screen.flush()
             time.sleep(_POLL_S)
+
+
+def _is_refused(name: str, source: Input) -> bool:
+    """Say whether a file cannot be followed, and report that."""
+    if not is_trace(name):
+        return False
+    # Its events are in the order of their times only when all have been read.
+    why = OSError(errno.EINVAL, "is a trace; only a log of lines can be followed")
+    source.on_unreadable(name, why)
+    return True
 
 
 def _finished(

@@ -1,0 +1,158 @@
+"""Tests of what the verbs read: traces among logs, by content, by time, with what was left out."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from eliot_etw._json import encode_line
+from eliot_etw.destinations import EtlFileDestination
+from eliot_etw.etw import EtlWriter
+from tests.etw._traces import NOW, event, sample
+
+START = 1_750_000_000.0  # which is NOW
+
+
+def messages(*seconds):
+    """Make messages of different tasks."""
+    for second in seconds:
+        place = {"task_uuid": f"task-{second}", "task_level": [1], "timestamp": START + second}
+        yield {**place, "message_type": f"app:m{second}"}
+
+
+@pytest.fixture
+def trace(tmp_path):
+    """Write a trace of messages; return its path."""
+    path = tmp_path / "x.etl"
+    destination = EtlFileDestination(path)
+    for message in messages(1, 3):
+        destination(message)
+    destination.close()
+    return path
+
+
+class TestTraces:
+    """Traces are read like logs."""
+
+    @pytest.mark.parametrize("verb", [["tree"], ["pretty", "-c"], ["filter", "J"], ["stats"]])
+    def test_verbs(self, call, trace, verb):
+        """Each verb shows the messages of a trace."""
+        status, output, errors = call(*verb, trace)
+        assert (0, "") == (status, errors)
+        assert "app:m1" in output
+        assert "app:m3" in output
+
+    def test_same_as_lines(self, call, trace, tmp_path):
+        """A trace and a file of lines with the same messages look the same."""
+        log = tmp_path / "x.log"
+        log.write_bytes(b"".join(map(encode_line, messages(1, 3))))
+        assert call("tree", log) == call("tree", trace)
+
+    def test_among_logs(self, call, trace):
+        """Traces, logs and standard input are merged by time."""
+        lines = b"".join(map(encode_line, messages(0, 2, 4)))
+        output = call("filter", "J['message_type']", trace, "-", stdin=lines)[1]
+        assert [f"app:m{number}" for number in range(5)] == list(map(json.loads, output.split()))
+
+    def test_other_name(self, call, trace):
+        """A trace is known by its content, whatever it is called."""
+        other = shutil.move(trace, trace.with_suffix(".log"))
+        status, output, errors = call("tree", other)
+        assert (0, True, "") == (status, "app:m1" in output, errors)
+
+    def test_foreign(self, call, tmp_path):
+        """Activities of other programs are actions."""
+        path = tmp_path / "x.etl"
+        with EtlWriter(path) as writer:
+            for number, opcode in enumerate((1, 0, 2)):
+                one = event(NOW + number, b"x\0", opcode=opcode)
+                writer.write(one._replace(activity_id=one.provider_id))
+        status, output, errors = call("tree", "--utc", path)
+        assert (0, "") == (status, errors)
+        first, second = output.splitlines()[1:]
+        assert "✓ an-event" in first
+        assert "└─ · an-event text=x etw:provider=an-app" in second
+
+
+class TestReports:
+    """What is wrong with a trace is said."""
+
+    def test_left_out(self, call):
+        """Records that are no TraceLogging events are counted."""
+        name = sample("CldFlt0.etl")
+        assert call("tree", name) == (
+            0,
+            "",
+            f"eliot-etw: {name}: left out: 13 WPP.\n"
+            "eliot-etw: Nothing to show: there are no messages.\n",
+        )
+
+    def test_lost(self, call):
+        """Events that Windows lost are counted."""
+        name = sample("AMSITrace.etl")
+        errors = call("stats", name)[2]
+        assert f"eliot-etw: {name}: left out: 3 lost before they were recorded.\n" == errors
+
+    def test_damage(self, call, trace):
+        """What is damaged is said with its place, and counted; the rest is shown."""
+        data = bytearray(trace.read_bytes())
+        data[-131072 + 72 : -131072 + 74] = b"\1\0"
+        trace.write_bytes(data)
+        status, _, errors = call("tree", trace)
+        first, second, _ = errors.splitlines()
+        assert 0 == status
+        assert first.startswith(f"{trace}: at offset 131072: a record, 0 bytes into the buffer")
+        assert f"eliot-etw: {trace}: left out: 1 damaged." == second
+
+    @pytest.mark.parametrize("content", [b"", b"{}\n" * 100])
+    def test_no_trace(self, call, tmp_path, content):
+        """A file that is called a trace and is none is one line, and status 2."""
+        path = tmp_path / "x.ETL"
+        path.write_bytes(content)
+        status, output, errors = call("tree", path)
+        assert (2, "", 1) == (status, output, len(errors.splitlines()))
+        assert errors.startswith(f"eliot-etw: {path}: A trace must begin with a buffer")
+
+    def test_follow(self, call, trace):
+        """A trace cannot be followed."""
+        assert call("tree", "--follow", trace) == (
+            2,
+            "",
+            f"eliot-etw: {trace}: is a trace; only a log of lines can be followed\n",
+        )
+
+
+class TestStandardInput:
+    """Traces by way of standard input."""
+
+    def test_redirected(self, start, trace):
+        """A file that the shell opened is read."""
+        with trace.open("rb") as file:
+            output, errors = start("tree", stdin=file).communicate(timeout=60)
+        assert (True, b"") == (b"app:m1" in output, errors)
+
+    def test_pipe(self, start, trace):
+        """One that comes through a pipe is refused in one line, with what to do."""
+        program = start("tree", stdin=subprocess.PIPE)
+        output, errors = program.communicate(trace.read_bytes(), timeout=60)
+        assert (2, b"") == (program.returncode, output)
+        assert errors.decode() == (
+            "eliot-etw: <stdin>: is a trace, which cannot be read from a pipe; name its file\n"
+        )
+
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
+    def test_named_pipe(self, call, tmp_path):
+        """Nothing is taken out of a pipe to look at it."""
+        import os
+        import threading
+
+        path = tmp_path / "pipe"
+        os.mkfifo(path)
+        lines = b"".join(map(encode_line, messages(1)))
+        writer = threading.Thread(target=path.write_bytes, args=(lines,))
+        writer.start()
+        output = call("tree", path)[1]
+        writer.join()
+        assert "app:m1" in output
