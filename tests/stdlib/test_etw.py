@@ -554,3 +554,33 @@ class TestLife:
             capture_output=True, text=True, timeout=60, check=True,
         )  # fmt: skip
         assert (result.stdout, result.stderr) == ("2 []\n", "")
+
+
+class TestBudget:
+    """How many calls of Python's a record takes: a slowdown is seen without a clock."""
+
+    def calls_of(self, handler):
+        """Return the names of the Python functions that are called for a record."""
+        made, names = record(), []
+        handler.handle(made)  # what is done once only is done
+
+        def note(frame, event, _):
+            if event == "call":
+                names.append(frame.f_code.co_name)
+
+        sys.setprofile(note)
+        try:
+            handler.handle(made)
+        finally:
+            sys.setprofile(None)
+        return names
+
+    def test_somebody_listens(self, handler):
+        """To make an event of a record is six calls; to write it is the seventh."""
+        ours = ["handle", "emit", "is_enabled", "encode", "getMessage", "current_action"]
+        assert [*ours, "_write"] == self.calls_of(handler)[:7]
+
+    def test_nobody_listens(self, etw, handler):
+        """A record that nobody wants is two calls."""
+        etw.disable()
+        assert ["handle", "emit"] == self.calls_of(handler)
