@@ -42,7 +42,6 @@ PACKAGES = (
     "eliot",
     "hypothesis",
     "jsonschema",
-    "numpy",
     "orjson",
     "pyetw",
     "pyrsistent",
