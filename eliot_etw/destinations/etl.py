@@ -14,21 +14,14 @@ from uuid import UUID
 from weakref import WeakSet, finalize
 
 from eliot_etw._counter import Counter
-from eliot_etw._names import TIMESTAMP
 from eliot_etw.etw import EtlWriter, provider_guid, provider_traits
 from eliot_etw.etw._levels import Keywords, Levels
 from eliot_etw.etw._message_event import MAX_SCHEMAS, MessageEncoder
-from eliot_etw.etw._records import EPOCH, TICKS_PER_SECOND
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 
 # The longest event fits into it, with its headers.
 _BUFFER_BYTES = 128 * 1024
-# Of a descriptor: where the level is. Events of level error, and worse, do not wait.
-_LEVEL = 4
-_ERROR = 2
-# Seconds since 1970, to the year 5138: what else stands there is no time.
-_LATEST = 1e11
 # How often to try when others put files to the same place.
 _TRIES = 100
 
@@ -106,7 +99,6 @@ class EtlFileDestination:
             json_default=json_default,
             max_schemas=max_schemas,
         )
-        self._encode = self._encoder.encode_if
         # To the dispatcher: nothing that is called here logs, as a function of the user's may.
         self.is_leaf = not (callable(levels) or callable(keywords))
         self._failed = Counter()
@@ -118,16 +110,7 @@ class EtlFileDestination:
     def __call__(self, message: MessageDict) -> None:
         """Write a message. Raises if it is lost; the dispatcher reports it."""
         try:
-            event = self._encode(message, None)
-            assert event is not None  # noqa: S101 - only whoever asks if it is wanted gets None
-            descriptor, metadata, payload, activity, related = event
-            at = message.get(TIMESTAMP)
-            if type(at) is float and 0.0 <= at < _LATEST:
-                ticks = int(at * TICKS_PER_SECOND) + EPOCH
-            else:
-                ticks = time.time_ns() // 100 + EPOCH
-            at_once = descriptor[_LEVEL] <= _ERROR
-            self._write(ticks, descriptor, metadata, payload, activity, related, at_once)
+            self._write(message)
         except Exception:
             self._failed.add()
             raise
@@ -166,7 +149,7 @@ class EtlFileDestination:
     def _open(self, flush_interval_s: float) -> None:
         """Begin the file of this process."""
         self._writer = _new_writer(self.path, self._provider_name, flush_interval_s)
-        self._write = self._writer.lane(self._guid, self._traits)
+        self._write = self._writer.lane(self._guid, self._traits, self._encoder)
         self._finish = finalize(self, _close_at_exit, self._writer)
 
     def _forget_parent(self) -> None:
@@ -176,16 +159,7 @@ class EtlFileDestination:
             self._opening = Lock()
             self._write = self._open_and_write
 
-    def _open_and_write(
-        self,
-        ticks: int,
-        descriptor: bytes,
-        metadata: bytes,
-        payload: bytes,
-        activity: bytes | None,
-        related: bytes | None,
-        at_once: bool,
-    ) -> None:
+    def _open_and_write(self, message: MessageDict) -> None:
         """Begin the file of a forked process with its first message."""
         if self._is_closed:
             msg = "A message must be logged before close(). Make a new EtlFileDestination."
@@ -195,7 +169,7 @@ class EtlFileDestination:
                 first = self._first_path
                 self.path = str(first.with_name(f"{first.stem}.{os.getpid()}{first.suffix}"))
                 self._open(0.0)
-        self._write(ticks, descriptor, metadata, payload, activity, related, at_once)
+        self._write(message)
 
 
 def _new_writer(path: str, name: str, flush_interval_s: float) -> EtlWriter:
@@ -209,7 +183,12 @@ def _new_writer(path: str, name: str, flush_interval_s: float) -> EtlWriter:
                 buffer_size_bytes=_BUFFER_BYTES,
                 flush_interval_s=flush_interval_s,
             )
-        _set_aside(Path(path))
+        try:
+            _set_aside(Path(path))
+        except PermissionError:
+            if os.name != "nt":
+                raise
+            break  # Windows renames no file that is open
     msg = f"A trace must have its path for itself, got {path!r}, which others use. Take another."
     raise FileExistsError(msg)
 

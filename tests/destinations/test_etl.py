@@ -332,6 +332,7 @@ class TestExistingFile:
         assert sorted([path, *old]) == sorted(path.parent.iterdir())
         assert [[2], [0], [1]] == [numbers(one) for one in (path, *old)]
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="Windows renames no file that is open")
     def test_of_a_program_that_runs(self, make, path):
         """One that is being written to goes on under its new name: nothing is lost."""
         first, second = make(path), None
@@ -343,6 +344,13 @@ class TestExistingFile:
             destination.close()
         (old,) = set(path.parent.iterdir()) - {path}
         assert ([1, 2], [3]) == (numbers(old), numbers(path))
+
+    @pytest.mark.skipif(sys.platform != "win32", reason="others rename files that are open")
+    def test_of_a_program_that_runs_on_windows(self, make, path):
+        """One that is being written to stays where it is: the second program is told."""
+        make(path)(PLACE)
+        with pytest.raises(FileExistsError, match=r"must have its path for itself, got .* others"):
+            make(path)
 
     def test_empty(self, make, path):
         """An empty one is used, as those that `tempfile` makes."""
