@@ -4,6 +4,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eliot_etw.destinations.background import BackgroundDestination
     from eliot_etw.destinations.etl import EtlFileDestination
     from eliot_etw.destinations.etw import EtwDestination
     from eliot_etw.destinations.file import FileDestination
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.memory import MemoryDestination
 
 __all__ = [
+    "BackgroundDestination",
     "EtlFileDestination",
     "EtwDestination",
     "FileDestination",
@@ -19,6 +21,7 @@ __all__ = [
 ]
 
 _MODULES = {
+    "BackgroundDestination": "background",
     "EtlFileDestination": "etl",
     "EtwDestination": "etw",
     "FileDestination": "file",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import atexit
+import os
+import sys
 from itertools import count
 from time import monotonic
 from typing import Any, Final
@@ -76,11 +78,14 @@ class Wrapper:
 # Those that hold messages back, by a number that tells in which order they were made.
 _holding: WeakValueDictionary[int, Wrapper] = WeakValueDictionary()
 _numbers = count()
+# Of what multiprocessing does at the end of a process.
+_LAST: Final = -100
 
 
 def finish_at_exit(wrapper: Wrapper) -> None:
-    """Have a wrapper deliver what it holds back when the program ends."""
+    """Have a wrapper deliver what it holds back when the process ends."""
     _holding[next(_numbers)] = wrapper
+    _finish_with_multiprocessing()
 
 
 @atexit.register
@@ -89,3 +94,19 @@ def _finish_all() -> None:
     deadline = monotonic() + CLOSE_TIMEOUT_S
     for _, wrapper in sorted(_holding.items(), reverse=True):
         wrapper._finish(deadline)
+
+
+def _finish_with_multiprocessing() -> None:
+    """Have processes of `multiprocessing` finish all of them, which end without `atexit`."""
+    util = sys.modules.get("multiprocessing.util")
+    if util is not None:
+        util.Finalize(None, _finish_all, exitpriority=_LAST)
+        # A new process forgets what was to be done at its end; then it does what was to be done
+        # after a fork.
+        util.register_after_fork(
+            _finish_all, lambda _: util.Finalize(None, _finish_all, exitpriority=_LAST)
+        )
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_finish_with_multiprocessing)

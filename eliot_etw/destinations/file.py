@@ -6,7 +6,8 @@ import codecs
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from os import write
 from time import sleep
 from typing import IO, Any
@@ -14,7 +15,7 @@ from typing import IO, Any
 from orjson import dumps
 
 from eliot_etw._counter import Counter
-from eliot_etw._json import LINE_OPTIONS, choose_default, encode_carefully, in_ascii
+from eliot_etw._json import LINE_OPTIONS, choose_default, encode_carefully, encode_line, in_ascii
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 
@@ -62,18 +63,26 @@ class FileDestination:
         self._fd = -1
         self._flush: Callable[[], object] | None = None
         self._writes_text = False
+        self._is_regular = False
         # Whether the file ends in the middle of a line, which the next one must not continue.
         self._torn = False
         if isinstance(file, (str, os.PathLike)):
             self._path = os.path.abspath(os.fspath(file))
             self._fd = _open_to_append(self._path)
             self._torn = _ends_within_a_line(self._path)
+            # A pipe that has others at its end takes so many bytes at once, and no more.
+            self._is_regular = os.path.isfile(self._path)
         else:
             self._take(file)
         # To the dispatcher: nothing that is called here logs, as an object's write() may.
         self.is_leaf = self._fd >= 0
         # Whether a write to the descriptor is all there is to do.
         self._is_plain = self._flush is None and not self._torn
+
+    @property
+    def takes_batches(self) -> bool:
+        """Whether `write_lines` writes many lines at once: to a path that is a regular file."""
+        return self._is_plain and self._is_regular
 
     def _take(self, file: IO[Any]) -> None:
         """Find out how to write to an open file."""
@@ -114,6 +123,40 @@ class FileDestination:
         except Exception:
             self._failed.add()
             raise
+
+    def encode(self, message: MessageDict) -> bytes:
+        """Make the line that a message becomes. Never raises for what the message holds."""
+        return encode_line(message, self._default)
+
+    def write_lines(self, lines: Sequence[bytes]) -> list[tuple[bytes, Exception]]:
+        """Write lines that `encode` made; with one write, if `takes_batches`.
+
+        Returns:
+            The lines that were not, or not wholly, written, each with what was raised.
+        """
+        done = 0
+        if len(lines) > 1 and self.takes_batches:
+            batch = b"".join(lines)
+            # What keeps it from being written is found again below, line by line.
+            with suppress(OSError):
+                done = write(self._fd, batch)
+            if done == len(batch):
+                return []
+        failed: list[tuple[bytes, Exception]] = []
+        for line in lines:
+            if done >= len(line):
+                done -= len(line)
+                continue
+            try:
+                if self._is_plain:
+                    self._write_rest(line[done:], begun=done > 0)
+                else:
+                    self._write_carefully(line)
+            except Exception as error:  # noqa: BLE001 - whoever wrote the batch tells of each
+                self._failed.add()
+                failed.append((line, error))
+            done = 0
+        return failed
 
     def _write_carefully(self, line: bytes) -> None:
         """Write to a file object, or after a line that has no end."""

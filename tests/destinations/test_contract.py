@@ -19,6 +19,7 @@ from eliot_etw import (
     start_action,
 )
 from eliot_etw.destinations import (
+    BackgroundDestination,
     EtlFileDestination,
     EtwDestination,
     FileDestination,
@@ -93,8 +94,26 @@ def provider(folder):
     return destination, lambda: etw.messages
 
 
+def background_file(folder):
+    """Make a writer thread around a file, and what reads that back."""
+    log = folder / "test.log"
+    return _background(FileDestination(log), lambda: list(FileSource(log)))
+
+
+def background_memory(folder):
+    """Make a writer thread around a list, and what reads that back."""
+    inner = MemoryDestination()
+    return _background(inner, lambda: inner.messages)
+
+
+def _background(inner, read):
+    destination = BackgroundDestination(inner)
+    return destination, lambda: destination.flush() and read()
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
+    "BackgroundDestination": [background_file, background_memory],
     "EtlFileDestination": [trace, trace_at_once],
     "EtwDestination": [provider],
     "FileDestination": [path, bytes_in_memory, text_in_memory],

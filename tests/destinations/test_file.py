@@ -765,3 +765,66 @@ class TestThreads:
         assert {level[0] for level in levels} == set(range(1, 8 * 250 + 3))
         inner = Counter(level[0] for level in levels if len(level) == 2)
         assert (8 * 25, {3}) == (len(inner), set(inner.values()))
+
+
+class TestBatches:
+    """Lines that were made earlier, and are written together."""
+
+    LINES = (b'{"a":1}\n', b'{"b":2}\n', b'{"c":3}\n')
+
+    @pytest.mark.parametrize("taken", [0, 3, 8, 12, 16, 23, 24])
+    def test_system_takes_a_part(self, path, monkeypatch, taken):
+        """However many bytes the system takes at first, each line is there once, and whole."""
+        destination = FileDestination(path)
+        calls = []
+
+        def write(fd, data):
+            calls.append(data)
+            return os.write(fd, data[:taken] if len(calls) == 1 else data)
+
+        monkeypatch.setattr("eliot_etw.destinations.file.write", write)
+        assert destination.write_lines(self.LINES) == []
+        assert path.read_bytes() == b"".join(self.LINES)
+        destination.close()
+
+    def test_one_write(self, path, monkeypatch):
+        """A regular file takes all of them with one write."""
+        destination = FileDestination(path)
+        calls = []
+        monkeypatch.setattr(
+            "eliot_etw.destinations.file.write", lambda fd, data: calls.append(data) or len(data)
+        )
+        assert destination.takes_batches
+        assert destination.write_lines(self.LINES) == []
+        assert calls == [b"".join(self.LINES)]
+        destination.close()
+
+    def test_failures(self, path, monkeypatch):
+        """Those that could not be written are returned with the reason, and counted."""
+        destination = FileDestination(path)
+        room = [10]
+
+        def write(fd, data):
+            if not room[0]:
+                raise OSError(errno.ENOSPC, "no space")
+            written = os.write(fd, data[: room[0]])
+            room[0] -= written
+            return written
+
+        monkeypatch.setattr("eliot_etw.destinations.file.write", write)
+        failed = destination.write_lines(self.LINES)
+        assert [line for line, _ in failed] == list(self.LINES[1:])
+        assert {error.errno for _, error in failed} == {errno.ENOSPC}
+        assert destination.stats() == {"failed": 2}
+        room[0] = 100
+        destination.write_lines(self.LINES[2:])
+        assert path.read_bytes() == b'{"a":1}\n{"\n{"c":3}\n'
+        destination.close()
+
+    def test_to_an_object(self):
+        """An object is written to line by line, by its own methods."""
+        file = io.StringIO()
+        destination = FileDestination(file)
+        assert destination.write_lines([destination.encode({"é": {1}})]) == []
+        assert not destination.takes_batches
+        assert file.getvalue() == '{"é":[1]}\n'

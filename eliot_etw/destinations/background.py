@@ -1,0 +1,468 @@
+"""Messages written by a thread of their own, so that nobody waits for the disk."""
+
+from __future__ import annotations
+
+import os
+import sys
+from _thread import allocate_lock, get_ident
+from collections import deque
+from contextlib import suppress
+from threading import Thread
+from time import monotonic, sleep, time
+from typing import Any, Final, Literal, TypeAlias, get_args
+from weakref import WeakSet
+
+from orjson import dumps
+
+from eliot_etw import _names as names
+from eliot_etw._counter import Counter
+from eliot_etw._json import LINE_OPTIONS, decode_line
+from eliot_etw._logger import DESTINATIONS
+from eliot_etw._task_level import new_task_uuid
+from eliot_etw.destinations._wrapper import CLOSE_TIMEOUT_S, Wrapper, finish_at_exit
+from eliot_etw.destinations.file import FileDestination
+from eliot_etw.typing import Destination, MessageDict
+
+WhenFull: TypeAlias = Literal["block", "drop_new", "drop_old"]
+
+# How many lines a file gets with one write, and how many messages anything else at a time.
+_MOST_LINES: Final = 4096
+_MOST_MESSAGES: Final = 64
+# While messages come, the writer looks for more this often: to wake it for each would cost the
+# program more than to write the message. If none come for so many looks, it sleeps until woken.
+_NAP_S: Final = 0.02
+_NAPS: Final = 25
+# How often to look whether there is room again, or nothing left.
+_LOOK_S: Final = 0.001
+# How often, at most, the log is told what was dropped.
+_BETWEEN_REPORTS_S: Final = 1.0
+# How long a fork waits for the writer to be between two writes.
+_FORK_TIMEOUT_S: Final = 1.0
+
+# Values that nobody can change.
+_PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
+# What a message may have that needs no copy: one list is its level.
+_PLAIN_OR_LIST: Final = _PLAIN | {list}
+# How many containers of a message are copied, and so how deep; what is beyond stays as it is.
+_MOST_COPIES: Final = 200
+
+_Failure: TypeAlias = tuple[MessageDict, Exception]
+
+
+class BackgroundDestination(Wrapper):
+    """Queues messages, and has a thread of its own deliver them to the destination inside.
+
+    What is logged is what was true then. For a `FileDestination` inside, the line is made at once,
+    and the writer writes many with one write. Another destination gets a copy of the message, in
+    which lists, dicts, sets and tuples are copies too; any other object is passed as it is, and
+    may have changed meanwhile.
+
+    When the queue is full, the calling thread waits until there is room, but never longer than
+    `block_timeout_s`; then the message is dropped, as are those after it, without waiting, until
+    there is room again. Or nobody waits: then the new message is dropped, or the oldest. Whatever
+    is dropped is counted, and the log is told in a message ``eliot:dropped``.
+
+    What the destination inside raises is counted as ``failed`` and reported as any destination's
+    failure. If it is stuck, so is the writer, and the queue fills.
+
+    At the end of the program, what is queued is delivered, within a deadline. A process that is
+    killed loses it: up to 20 ms worth of messages as long as the writer keeps up. A forked child
+    begins with an empty queue, and a writer of its own.
+
+    No lock is taken in the call that logs, so that a signal handler may log too.
+    """
+
+    def __init__(
+        self,
+        inner: Destination,
+        *,
+        max_queued: int = 10_000,
+        when_full: WhenFull = "block",
+        block_timeout_s: float = 1.0,
+    ) -> None:
+        """Make the queue; the thread is started by the first message.
+
+        Args:
+            inner: Where the thread delivers messages.
+            max_queued: How many messages may wait; each thread that logs at the same moment may
+                add one more.
+            when_full: What happens to a message when as many wait: ``"block"`` waits for room,
+                ``"drop_new"`` drops it, ``"drop_old"`` drops the one that waits longest.
+            block_timeout_s: How long ``"block"`` waits at most.
+
+        Raises:
+            TypeError: If `inner` cannot be called.
+            ValueError: If `max_queued` is less than 1, or `when_full` is none of the three.
+        """
+        super().__init__(inner)
+        if max_queued < 1:
+            msg = f"max_queued must be at least 1, got {max_queued!r}. Say how many may wait."
+            raise ValueError(msg)
+        if when_full not in get_args(WhenFull):
+            msg = f"when_full must be one of {get_args(WhenFull)}, got {when_full!r}. Choose one."
+            raise ValueError(msg)
+        # What the destination inside logs must not come to it again, for ever.
+        self._inner_may_log = not self.is_leaf
+        # To the dispatcher: here, nothing logs in the thread that called.
+        self.is_leaf = True
+        self._file = inner if isinstance(inner, FileDestination) else None
+        self._max_queued = max_queued
+        self._crowded_from = max(1, max_queued // 2)
+        self._when_full = when_full
+        self._block_timeout_s = block_timeout_s
+        self._is_over = False
+        self._begin()
+        _all.add(self)
+        finish_at_exit(self)
+
+    def _begin(self) -> None:
+        """Begin with an empty queue and no writer: at first, and in a forked child."""
+        self._queue: deque[Any] = deque()
+        self._delivered = 0
+        self._dropped = Counter()
+        self._failed = Counter()
+        self._reentrant = Counter()
+        # Whether whoever queues a message has to wake the writer, or be in its place.
+        self._is_asleep = True
+        self._is_napping = False
+        self._bell = allocate_lock()
+        self._bell.acquire()
+        # Held by whoever takes from the queue and delivers. Nobody waits for it without a bound.
+        self._delivering = allocate_lock()
+        self._under_way = 0
+        self._deliverer: int | None = None
+        self._writer: Thread | None = None
+        # Taken by the one who starts the writer.
+        self._right_to_start = [True]
+        self._stops = False
+        self._has_given_up = False
+        self._is_held = False
+        self._told = 0
+        self._told_at = -_BETWEEN_REPORTS_S
+
+    def __call__(self, message: MessageDict) -> None:
+        """Queue a message. Never raises, and waits only if the queue is full."""
+        if self._inner_may_log and get_ident() == self._deliverer:
+            self._reentrant.add()
+            return
+        queue = self._queue
+        if len(queue) >= self._crowded_from and not self._has_room():
+            return
+        if self._file is not None:
+            try:
+                queue.append(dumps(message, None, LINE_OPTIONS))
+            except TypeError:
+                queue.append(self._file.encode(message))
+        else:
+            types = [*map(type, message.values())]
+            is_safe = types.count(list) < 2 and _PLAIN_OR_LIST.issuperset(types)
+            queue.append(message if is_safe else _copy(message, {}))
+        if self._is_asleep:
+            self._wake()
+
+    def _has_room(self) -> bool:
+        """Say whether there is room for one more message, when many are queued; or make it."""
+        if self._is_napping:
+            self._ring()
+        if len(self._queue) < self._max_queued:
+            return True
+        if self._when_full == "drop_old":
+            with suppress(IndexError):  # the writer took it
+                self._queue.popleft()
+                self._dropped.add()
+            return True
+        if self._when_full == "block" and self._wait_for_room():
+            return True
+        self._dropped.add()
+        return False
+
+    def _wait_for_room(self) -> bool:
+        """Wait until there is room; say whether there is."""
+        deadline = monotonic() + self._block_timeout_s
+        try:
+            while len(self._queue) >= self._max_queued:
+                # The writer would wait for itself.
+                if self._has_given_up or self._is_over or self._is_writer():
+                    return False
+                if monotonic() >= deadline:
+                    self._has_given_up = True
+                    return False
+                sleep(_LOOK_S)
+        except BaseException:  # of a signal handler: the message is lost
+            self._dropped.add()
+            raise
+        return True
+
+    def _is_writer(self) -> bool:
+        """Say whether this is the writer, which logs when it reports a failure."""
+        return self._writer is not None and self._writer.ident == get_ident()
+
+    # ---- the writer, and how it is woken -------------------------------------------------------
+
+    def _wake(self) -> None:
+        """Wake the writer, or start it; or, if that cannot be, deliver what is queued."""
+        if self._is_over or not self._has_writer():
+            self._deliver_all()
+        else:
+            self._is_asleep = False
+            self._ring()
+
+    def _ring(self) -> None:
+        """Let a writer that sleeps go on."""
+        self._is_napping = False
+        with suppress(RuntimeError):  # somebody else did
+            self._bell.release()
+
+    def _has_writer(self) -> bool:
+        """Start the writer, if there is none; say whether there is one."""
+        if self._writer is None:
+            try:
+                self._right_to_start.pop()
+            except IndexError:  # another thread is just starting it
+                return True
+            writer = Thread(target=self._write, name="eliot_etw writer", daemon=True)
+            try:
+                writer.start()
+            except RuntimeError:  # at the end of the program, or there are too many
+                self._is_asleep = True
+                self._right_to_start.append(True)
+                return False
+            self._writer = writer
+        return True
+
+    def _write(self) -> None:
+        """Deliver messages until `_finish`: what the writer does."""
+        naps = 0
+        while True:
+            if self._deliver_all():
+                naps = 0
+            elif self._stops and not self._queue:
+                self._is_asleep = True
+                # Somebody may have queued a message just before.
+                self._deliver_all()
+                return
+            else:
+                naps = self._rest(naps)
+
+    def _rest(self, naps: int) -> int:
+        """Sleep for a moment, or until woken; return the number of naps since the last message."""
+        if naps < _NAPS or self._told < self._dropped.value:
+            self._is_napping = True
+            if not self._stops:
+                self._bell.acquire(timeout=_NAP_S)
+            self._is_napping = False
+            return naps + 1
+        self._is_asleep = True
+        # Somebody may have queued a message just before, and not seen that the writer sleeps.
+        if not self._queue and not self._stops:
+            self._bell.acquire()
+        self._is_asleep = False
+        return 0
+
+    # ---- delivering ----------------------------------------------------------------------------
+
+    def _deliver_all(self) -> bool:
+        """Deliver what is queued, unless somebody is at it; say whether there was anything."""
+        found = False
+        # Who finds the lock taken may go: its holder looks for messages again after releasing it.
+        while self._queue and self._delivering.acquire(blocking=False):
+            try:
+                failed = self._deliver_some()
+            finally:
+                self._delivering.release()
+            found = True
+            self._has_given_up = False
+            for message, error in failed:
+                self._failed.add()
+                DESTINATIONS.failed(self.__call__, error, message)
+        self._tell_of_dropped()
+        return found
+
+    def _deliver_some(self) -> list[_Failure]:
+        """Deliver some of the queue; return what failed."""
+        self._deliverer = get_ident()
+        try:
+            return self._send_some() if self._file is None else self._write_some(self._file)
+        finally:
+            self._under_way = 0
+            self._deliverer = None
+
+    def _write_some(self, file: FileDestination) -> list[_Failure]:
+        """Write as many lines to a file as it takes at once."""
+        most = min(_MOST_LINES if file.takes_batches else 1, len(self._queue))
+        self._under_way = most
+        popleft = self._queue.popleft
+        lines: list[bytes] = []
+        with suppress(IndexError):  # others drop the oldest
+            lines.extend(popleft() for _ in range(most))
+        try:
+            failed = file.write_lines(lines)
+        except Exception as error:  # noqa: BLE001 - the writer must not die of anything
+            failed = [(line, error) for line in lines]
+        self._delivered += len(lines) - len(failed)
+        return [(decode_line(line), error) for line, error in failed]
+
+    def _send_some(self) -> list[_Failure]:
+        """Send messages on, one by one."""
+        failed: list[_Failure] = []
+        with suppress(IndexError):
+            for _ in range(_MOST_MESSAGES):
+                self._under_way = 1
+                message = self._queue.popleft()
+                try:
+                    self._send(message)
+                    self._delivered += 1
+                except Exception as error:  # noqa: BLE001 - told as if the dispatcher had called
+                    failed.append((message, error))
+                self._under_way = 0
+        return failed
+
+    def _tell_of_dropped(self) -> None:
+        """Tell the destination inside what was dropped, now and then; it must not go unnoticed."""
+        dropped = self._dropped.value
+        is_due = self._is_over or monotonic() >= self._told_at + _BETWEEN_REPORTS_S
+        if dropped == self._told or not is_due or not self._delivering.acquire(blocking=False):
+            return
+        self._deliverer = get_ident()
+        try:
+            self._send(
+                {
+                    names.TIMESTAMP: time(),
+                    names.TASK_UUID: new_task_uuid(),
+                    names.TASK_LEVEL: [1],
+                    names.MESSAGE_TYPE: names.DROPPED,
+                    "dropped": dropped - self._told,
+                    "when_full": self._when_full,
+                }
+            )
+            self._told = dropped
+        except Exception:  # noqa: BLE001, S110 - it is tried again; its messages fail aloud
+            pass
+        finally:
+            self._told_at = monotonic()
+            self._deliverer = None
+            self._delivering.release()
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
+        """Wait until all that was logged so far is delivered.
+
+        Args:
+            timeout_s: How long to wait at most.
+
+        Returns:
+            Whether it is; if not, it may still be, later.
+        """
+        deadline = monotonic() + timeout_s
+        self._ring()
+        while self._queue or self._under_way:
+            if monotonic() >= deadline:
+                return False
+            sleep(_LOOK_S)
+        return True
+
+    def _finish(self, deadline: float) -> None:
+        """Have the writer deliver what is queued, and end; then messages are delivered at once."""
+        self._stops = True
+        self._ring()
+        writer = self._writer
+        if writer is not None and not self._is_writer():
+            writer.join(max(0.0, deadline - monotonic()))
+        self._is_asleep = self._is_over = True
+        if writer is not None and writer.is_alive():
+            self._give_up()
+        self._deliver_all()
+
+    def _give_up(self) -> None:
+        """Drop what is queued, and tell whoever still listens: the log cannot."""
+        under_way, dropped = self._under_way, 0
+        with suppress(IndexError):
+            while True:
+                self._queue.popleft()
+                self._dropped.add()
+                dropped += 1
+        with suppress(Exception):  # there may be no stderr
+            sys.stderr.write(
+                f"eliot_etw: {self.inner!r} did not take its messages in time: "
+                f"{dropped} dropped, {under_way} under way.\n"
+            )
+
+    def stats(self) -> dict[str, int]:
+        """Count messages, in this process.
+
+        Returns:
+            ``queued``: those that wait, or are just being delivered; ``delivered``: those that the
+            destination inside took; ``failed``: those for which it raised; ``dropped``: those for
+            which there was no room; ``dropped_as_reentrant``: those that the destination inside
+            logged while it was called, which went to the others only.
+        """
+        return {
+            "queued": len(self._queue) + self._under_way,
+            "delivered": self._delivered,
+            "failed": self._failed.value,
+            "dropped": self._dropped.value,
+            "dropped_as_reentrant": self._reentrant.value,
+        }
+
+    # ---- forks ---------------------------------------------------------------------------------
+
+    def _before_fork(self) -> None:
+        """Wait until the destination inside is not being called: it may hold locks meanwhile."""
+        self._is_held = self._deliverer != get_ident() and self._delivering.acquire(
+            timeout=_FORK_TIMEOUT_S
+        )
+
+    def _after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._is_held:
+            self._delivering.release()
+            if self._is_over:
+                self._deliver_all()
+
+
+_all: WeakSet[BackgroundDestination] = WeakSet()
+
+
+def _before_fork() -> None:
+    for each in list(_all):
+        each._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for each in list(_all):
+        each._after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for each in list(_all):
+        each._begin()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(
+        before=_before_fork,
+        after_in_parent=_after_fork_in_parent,
+        after_in_child=_after_fork_in_child,
+    )
+
+
+def _copy(value: Any, copies: dict[int, Any]) -> Any:
+    """Copy a message, and the containers in it; `copies` has those that are copied already."""
+    if type(value) in _PLAIN or len(copies) > _MOST_COPIES:
+        return value
+    known = copies.get(id(value))
+    if known is not None:
+        return known
+    copy: Any = value
+    if isinstance(value, dict):
+        copy = copies[id(value)] = {}
+        copy.update((key, _copy(item, copies)) for key, item in list(dict.items(value)))
+    elif isinstance(value, list):
+        copy = copies[id(value)] = []
+        copy.extend(_copy(item, copies) for item in list.copy(value))
+    elif type(value) is tuple:
+        copy = tuple(_copy(item, copies) for item in value)
+    elif type(value) in (set, bytearray):
+        copy = value.copy()
+    return copy
