@@ -64,8 +64,13 @@ def activity_id(task_uuid: str, level: Sequence[int], process_id: int) -> bytes:
 @lru_cache(maxsize=1024)
 def _made(task_uuid: str, level: tuple[int, ...], process_id: int) -> bytes:
     task = task_uuid.encode("utf-8", "surrogatepass")
-    root = int.from_bytes(blake2b(task, digest_size=4).digest(), "little")
-    path = _pack([1, root, *level]) or _hashed(task, level)
+    digest = blake2b(task, digest_size=4).digest()
+    if digest[-1] and not level:
+        # What _pack makes of it, in a fifth of the time: many messages stand in no action.
+        path = b"\x1f" + digest + bytes(7)
+    else:
+        root = int.from_bytes(digest, "little")
+        path = _pack([1, root, *level]) or _hashed(task, level)
     return path + _LAST_WORD((sum(_WORDS(path)) + _CHECK) % (1 << 32) ^ process_id % (1 << 32))
 
 

@@ -22,7 +22,7 @@ from eliot_etw.etw._message_plan import (
     Plan,
     TooLong,
 )
-from eliot_etw.etw._message_wire import Fields, cuts, fields_of, lay_out
+from eliot_etw.etw._message_wire import Fields, cuts, fields_of, lay_out, typed_fields
 from eliot_etw.etw._records import TRACELOGGING_CHANNEL
 from eliot_etw.etw._schema import Schema, encode_metadata
 from eliot_etw.exceptions import InvalidEvent
@@ -161,13 +161,22 @@ class MessageEncoder:
 
     def encode_unknown(self, message: MessageDict, is_enabled: IsEnabled | None) -> Event | None:
         """Do what `encode_if` says after what is in `known` has raised."""
+        keys: tuple[str, ...] = ()
         try:
             keys = (*message,)
             plan = self._plans[keys, (*map(type, message.values()),)]
             self.known[keys] = plan.encode
             return plan.encode(message, is_enabled, None)
-        except Exception:  # noqa: BLE001 - see above
-            return self._encode_carefully(message, is_enabled)
+        except Exception:  # noqa: BLE001, S110 - see above
+            pass
+        try:
+            if keys in self.known:
+                typed = typed_fields(message, self._default)
+                plan = self._plans[keys, (*map(type, typed.values()),)]
+                return plan.encode(typed, is_enabled, None)
+        except Exception:  # noqa: BLE001, S110 - see above
+            pass
+        return self._encode_carefully(message, is_enabled)
 
     def level_and_keyword(self, message: MessageDict) -> tuple[int, int]:
         """Return the level and the keyword that the event of a message has."""

@@ -53,7 +53,7 @@ class TooLong(Exception):
     """An event is longer than ETW takes. Never leaves the encoder."""
 
 
-class _Unfit(ValueError):
+class Unfit(ValueError):
     """A value is not as its type promises. Never leaves the encoder."""
 
 
@@ -97,7 +97,7 @@ def zoned(minutes: int) -> type[Zoned]:
 def _utc_ticks(time: datetime) -> int:
     """Return a time as ticks, if its text says that it is UTC."""
     if time.tzinfo is not _UTC:
-        raise _Unfit
+        raise Unfit
     return FileTime.from_datetime(time)
 
 
@@ -145,61 +145,47 @@ def field_type(kind: type) -> tuple[InType, OutType] | None:
     return _FIELD_TYPES.get(datetime if issubclass(kind, Zoned) else kind)
 
 
-@final
-class _Place(NamedTuple):
-    """What all that is logged directly in one action has in common."""
-
-    activity: bytes
-    related: bytes | None
-    heads: _Heads
-    action: bytes
-    """The field that is alike in start and end."""
-
-
-# A start, its end and what is logged between ask for the same. Exact tuples: others take five
-# times as long to unpack.
-_PLACES: Final[dict[tuple[Any, ...], tuple[Any, ...]]] = {}
+# By a task and the place of an action in it, what all that is logged directly in that action has
+# in common: its id, the id of the action above, the task, the level but for the last position, and
+# the field that is alike in start and end.
+_Place: TypeAlias = tuple[bytes, bytes | None, bytes, bytes, bytes]
+_PLACES: Final[dict[tuple[Any, ...], _Place]] = {}
 _MOST_PLACES = 4096
 _LONGEST_KEPT = 100
 
+_process_id = os.getpid()
 
-def _find_place(task_uuid: str, level: list[int]) -> tuple[Any, ...]:
+
+def _find_place(task_uuid: str, level: list[int]) -> _Place:
     """Work out what is the same for all of an action, and keep it."""
     above = level[:-1]
-    if not is_level(above):
-        raise _Unfit
-    process = os.getpid()
-    numbers = "".join(f"{number}/" for number in above)
-    task = _counted(task_uuid)
-    place = _Place(
-        activity_id(task_uuid, above, process),
-        activity_id(task_uuid, above[:-1], process) if above else None,
-        _Heads(task, f"/{numbers}".encode()),
-        _counted(f"{task_uuid}@/{numbers[:-1]}"),
+    if above and not is_level(above):
+        raise Unfit
+    numbers = "/".join(map(str, above))
+    place = (
+        activity_id(task_uuid, above, _process_id),
+        activity_id(task_uuid, above[:-1], _process_id) if above else None,
+        _counted(task_uuid),
+        f"/{numbers}/".encode() if above else b"/",
+        _counted(f"{task_uuid}@/{numbers}"),
     )
     if len(task_uuid) <= _LONGEST_KEPT and len(above) <= _LONGEST_KEPT:
         if len(_PLACES) >= _MOST_PLACES:
             _PLACES.clear()
         key = (task_uuid, *above)
-        _PLACES[key] = tuple(place)
-    return tuple(place)
+        _PLACES[key] = place
+    return place
 
 
-class _Heads(dict[int, bytes]):
-    """By the number of digits of the last position: the task, and the level but for them."""
-
-    def __init__(self, task_uuid: bytes, above: bytes) -> None:
-        self._parts = task_uuid, above
-
-    def __missing__(self, digits: int) -> bytes:
-        task_uuid, above = self._parts
-        head = self[digits] = task_uuid + _U16(len(above) + digits) + above
-        return head
+def _after_fork() -> None:
+    """Forget the ids of the parent's process."""
+    global _process_id  # noqa: PLW0603 - there is one process
+    _process_id = os.getpid()
+    _PLACES.clear()
 
 
 if hasattr(os, "register_at_fork"):
-    # The ids have that of the process in them.
-    os.register_at_fork(after_in_child=_PLACES.clear)
+    os.register_at_fork(after_in_child=_after_fork)
 
 _DIGITS: Final = {number: b"%d" % number for number in range(1000)}
 
@@ -207,7 +193,7 @@ _DIGITS: Final = {number: b"%d" % number for number in range(1000)}
 def _digits_of(number: int) -> bytes:
     """Write a position."""
     if not is_level([number]):
-        raise _Unfit
+        raise Unfit
     return b"%d" % number
 
 
@@ -291,9 +277,11 @@ class _Program:
             descriptor, metadata, limit, level, keyword, is_start, said1, = form
             if is_enabled is not None and not is_enabled(level, keyword):
                 return None
-            activity, related, heads, action = places.get((v3, *v4[:-1])) or find_place(v3, v4)
+            key = (v3, v4[0]) if len(v4) == 2 else (v3, *v4[:-1])
+            place = places.get(key) or find_place(v3, v4)
+            activity, related, task, above, action = place
             t = digits.get(v4[-1]) or digits_of(v4[-1])
-            payload = join((heads[len(t)], t, p2(v2), said1, p4(v0)))
+            payload = join((task, count(len(above) + len(t)), above, t, p4(v2), said1, p6(v0)))
             if len(payload) > limit:
                 raise TooLong
             return descriptor, metadata, payload, activity, None
@@ -334,16 +322,16 @@ class _Program:
                 self._add(name, kind)
         self._end_run()
 
-    def _add_place(self, task_uuid: str, level: str) -> None:
+    def _add_place(self, uuid: str, level: str) -> None:
         """Begin with what is known of the message's action."""
         self._before += [
-            f"n = len({level})",
-            f"action = ({task_uuid}, {level}[0]) if n == 2 else ({task_uuid}, *{level}[:-1])",
-            f"place = places.get(action) or find_place({task_uuid}, {level})",
-            "activity, related, heads, action = place",
+            # The first form takes half the time.
+            f"key = ({uuid}, {level}[0]) if len({level}) == 2 else ({uuid}, *{level}[:-1])",
+            f"place = places.get(key) or find_place({uuid}, {level})",
+            "activity, related, task, above, action = place",
             f"t = digits.get({level}[-1]) or digits_of({level}[-1])",
         ]
-        self._parts += ["heads[len(t)]", "t"]
+        self._parts += ["task", "count(len(above) + len(t))", "above", "t"]
         self.fields += [Field(name, *_TEXT) for name in PLACE[:2]]
 
     def _add_text_of_place(self, name: str, made: str) -> None:
@@ -452,7 +440,8 @@ _SCOPE: Final[dict[str, Any]] = {
     "level_text": _level_text,
     "ticks": _utc_ticks,
     "null": _NULL,
+    "count": _U16,
     "join": b"".join,
-    "Unfit": _Unfit,
+    "Unfit": Unfit,
     "TooLong": TooLong,
 }

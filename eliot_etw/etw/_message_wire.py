@@ -12,12 +12,13 @@ from orjson import Fragment, dumps
 from eliot_etw import _names as names
 from eliot_etw._json import decode_line, encode_carefully, value_text
 from eliot_etw.etw._message_layout import ACTION, PLACE, REST, TRUNCATED, TYPES
-from eliot_etw.etw._message_plan import Absent, Json, TightJson, Unsigned, is_level, zoned
+from eliot_etw.etw._message_plan import Absent, Json, TightJson, Unfit, Unsigned, is_level, zoned
 from eliot_etw.etw._schema import MAX_FIELDS
 from eliot_etw.etw._values import FileTime
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 
+_INT64: Final = -(1 << 63), (1 << 63) - 1
 _MINUTE: Final = timedelta(minutes=1)
 _OURS: Final = frozenset({*PLACE, ACTION, REST, TRUNCATED})
 MOST_FIELDS = MAX_FIELDS - len(_OURS) - len(TYPES)
@@ -47,6 +48,31 @@ def fields_of(message: MessageDict, default: JsonDefault) -> Fields:
     return Fields(plain, typed)
 
 
+def typed_fields(message: MessageDict, default: JsonDefault) -> MessageDict:
+    """Return `Fields.typed` of a message that is easy, but for values that JSON does not know.
+
+    It takes a third of the time, as all others are left as they are.
+
+    Raises:
+        Exception: If it is not so easy.
+    """
+    has_bytes = default is json_default
+    typed = {}
+    for name, value in message.items():
+        kind = type(value)
+        if kind in _LEFT or (kind is int and _INT64[0] <= value <= _INT64[1]):
+            typed[name] = value
+            continue
+        plain = decode_line(value_text(value, default).encode())
+        typed[name] = better = _typed(value, plain, has_bytes=has_bytes)
+        if type(better) is Json:  # under one of our names, it would be taken for ours
+            raise Unfit
+    return typed
+
+
+_LEFT: Final = frozenset({str, bool, float, type(None), list, tuple, dict})
+
+
 def _typed(value: Any, plain: Any, *, has_bytes: bool) -> Any:
     """Return a value that is encoded with its own type, and read back as the plain one."""
     kind = type(value)
@@ -56,7 +82,7 @@ def _typed(value: Any, plain: Any, *, has_bytes: bool) -> Any:
         return value
     if kind is float and plain is None:
         return value
-    if type(plain) is int and not -(1 << 63) <= plain < 1 << 63:
+    if type(plain) is int and not _INT64[0] <= plain <= _INT64[1]:
         return Unsigned(plain) if 0 < plain < 1 << 64 else Json(plain)
     return plain
 

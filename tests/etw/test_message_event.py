@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from eliot_etw import log_message, start_action, write_traceback
 from eliot_etw._json import encode_line
 from eliot_etw.etw import (
+    EventEncoder,
     FileTime,
     InType,
     MessageEncoder,
@@ -28,12 +29,14 @@ from eliot_etw.etw import (
 )
 from eliot_etw.etw._message_plan import _PLACES
 from eliot_etw.etw._records import EtlEvent
+from tests.etw import test_encode
 from tests.etw._schemas import PATIENT
 
 TRAITS = provider_traits("MyCompany.MyProgram")
 PLACE = {"timestamp": 1.5, "task_uuid": "0b9c", "task_level": [2, 1]}
 MESSAGE = {"message_type": "app:message", **PLACE}
 START = {"action_type": "app:work", "action_status": "started", **PLACE}
+microsoft = test_encode.microsoft
 NOW = datetime(2026, 2, 3, 4, 5, 6, 789012, timezone.utc)
 
 
@@ -200,6 +203,64 @@ class TestLayout:
         assert decoded(event).fields[:2] == [("task_uuid", ""), ("task_level", "/3/4")]
         event = encoder.encode({"task_uuid": "é"})
         assert decoded(event).fields[:2] == [("task_uuid", "é"), ("task_level", "")]
+
+
+class TestBytes:
+    """Each byte is the one that the encoder of single events writes, and Microsoft's."""
+
+    @PATIENT
+    @given(
+        st.dictionaries(
+            st.text(max_size=9),
+            st.none()
+            | st.booleans()
+            | st.integers()
+            | st.floats()
+            | st.text()
+            | st.binary()
+            | st.uuids()
+            | st.datetimes(timezones=st.just(timezone.utc))
+            | st.lists(st.text()),
+        )
+    )
+    def test_encoder(self, fields):
+        """From its schema and values the same event is made again."""
+        encoder = MessageEncoder(traits=TRAITS)
+        for message in ({**fields, **MESSAGE}, {**START, **fields}):
+            for _ in range(2):
+                event = encoder.encode(message)
+                found = decoded(event)
+                again = EventEncoder(found.schema)
+                assert (event.metadata, event.payload) == (
+                    again.metadata, again.payload(found.values)
+                )  # fmt: skip
+
+    def test_microsoft(self, encoder, microsoft):
+        """An event with all types, its descriptor too, is as Microsoft's encoder makes it."""
+        guid = UUID(int=1)
+        fields = {"a": "é", "b": -1, "c": 2**63, "d": True, "e": 0.5, "f": b"\xff", "g": guid}
+        event = encoder.encode({**START, **fields, "h": NOW, "i": [1]})
+        builder = microsoft.EventBuilder(32768, 65536)
+        builder.reset(b"app:work", 4, 1, opcode=1)
+        builder.add_str8(b"task_uuid", "0b9c")
+        builder.add_str8(b"task_level", "/2/1")
+        builder.add_float64(b"timestamp", 1.5)
+        builder.add_str8(b"eliot:action", "0b9c@/2")
+        builder.add_str8(b"action_type", "app:work")
+        builder.add_str8(b"action_status", "started")
+        builder.add_str8(b"a", "é")
+        builder.add_int64(b"b", -1)
+        builder.add_uint64(b"c", 2**63)
+        builder.add_uint8(b"d", 1, OutType.BOOLEAN)
+        builder.add_float64(b"e", 0.5)
+        builder.add_binary_bytes(b"f", b"\xff")
+        builder.add_guid(b"g", guid)
+        builder.add_filetime_int64(b"h", FileTime.from_datetime(NOW), OutType.DATETIME_UTC)
+        builder.add_str16(b"i", "[1]", OutType.JSON)
+        microsoft.Provider(b"Provider").write(builder)
+        assert bytes(builder._meta)[: builder._meta_pos] == event.metadata
+        assert bytes(builder._data)[: builder._data_pos] == event.payload
+        assert bytes(builder._get_event_desc()) == event.descriptor
 
 
 class TestHeader:
