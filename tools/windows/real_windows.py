@@ -6,8 +6,9 @@ JSON. Then it is compared
 
 * what our reader finds in the sessions' traces with what was logged,
 * what tracerpt finds in them with what our reader finds,
-* what both find in the trace that we wrote ourselves with what was logged.
+* what both find in the trace that we wrote ourselves with what was logged,
 
+and while the sessions run, ``eliot-etw etw doctor`` has to find nothing that stands in the way.
 All traces and reports stay in FOLDER.
 """
 
@@ -16,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import subprocess
 import sys
 import threading
@@ -162,10 +164,11 @@ def session(name: str, provider: UUID, trace: Path) -> Iterator[None]:
         run("logman", "stop", name, "-ets")
 
 
-def record(folder: Path, *, is_session_first: bool) -> dict[str, Any]:
-    """Run the sample program with two sessions, and return what it counted.
+def record(findings: Findings, folder: Path, *, is_session_first: bool) -> None:
+    """Run the sample program with two sessions.
 
     Args:
+        findings: Where to note what was not as it should be.
         folder: Where to put the traces and what was logged.
         is_session_first: Whether providers are registered when sessions listen already, or have
             to be told later that one does.
@@ -193,14 +196,26 @@ def record(folder: Path, *, is_session_first: bool) -> dict[str, Any]:
                 raise RuntimeError(msg)
             if not is_session_first:
                 listen()
+            _ask_doctor(findings)
             program.stdin.write("\n")
             program.stdin.close()
             said = program.stdout.read()
         if program.returncode:
             msg = f"The sample program ended with {program.returncode}."
             raise RuntimeError(msg)
-    counted: dict[str, Any] = json.loads(said)
-    return counted
+    print(said.strip())
+    refused = {kind: counts["failed"] for kind, counts in json.loads(said).items()}
+    findings.compare("events that Windows refused", {"messages": 0, "records": 0}, refused)
+
+
+def _ask_doctor(findings: Findings) -> None:
+    """Have it looked who listens to the sample program, which is being recorded."""
+    command = [sys.executable, "-m", "eliot_etw.cli", "etw", "doctor", PROVIDER]
+    environment = os.environ | {"PYTHONUTF8": "1"}
+    done = subprocess.run(command, capture_output=True, env=environment, check=False)
+    said = (done.stdout + done.stderr).decode()
+    print(said.encode("ascii", "backslashreplace").decode())
+    findings.compare("what doctor ended with", 0, done.returncode)
 
 
 # ---- reading ------------------------------------------------------------------------------------
@@ -388,10 +403,9 @@ def main() -> int:
     for is_session_first in (True, False):
         kind = "session-first" if is_session_first else "program-first"
         print(f"\n{kind}")
-        counted = record(options.folder / kind, is_session_first=is_session_first)
-        print(json.dumps(counted))
-        refused = [counts["failed"] for counts in counted.values()]
-        findings.compare("events that Windows refused", [0, 0], refused)
+        before = len(findings.problems)
+        record(findings, options.folder / kind, is_session_first=is_session_first)
+        findings.say("what was recorded, and that nothing stood in its way", before)
         compare_all(findings, options.folder / kind)
     print(f"\n{len(findings.problems)} differences")
     return 1 if findings.problems else 0
