@@ -306,7 +306,7 @@ class TestAgreement:
             "sources",
             "stdlib",
             "testing",
-        ],  # fmt: skip
+        ],
     )
     def test_reference_names_all(self, module):
         """Each public name is in the reference: by a directive, or with its whole module."""

@@ -70,9 +70,11 @@ class Provider:
         # Windows may call back before it returns.
         handle = api.register(self.guid, partial(_on_change, ref(self)))
         self.write = api.writer(handle, self.traits)
-        self._end = finalize(self, _unregister, api, handle)
+        # A sign of its own, because Windows may give out a handle again.
+        sign = object()
+        _OPEN[sign] = api, handle
+        self._end = finalize(self, _unregister, sign, api, handle)
         self._end.atexit = False  # _unregister_all does it
-        _OPEN.add((api, handle))
         if _EXITING:
             self.close()
         self.traits_error = api.set_traits(handle, self.traits)
@@ -100,7 +102,7 @@ class Provider:
         self.level = NOBODY
 
 
-_OPEN: Final[set[tuple[EtwApi, int]]] = set()
+_OPEN: Final[dict[object, tuple[EtwApi, int]]] = {}
 # Has an element when the interpreter exits.
 _EXITING: Final[list[bool]] = []
 
@@ -122,10 +124,10 @@ def _on_change(
         found.level = NOBODY
 
 
-def _unregister(api: EtwApi, handle: int) -> None:
+def _unregister(sign: object, api: EtwApi, handle: int) -> None:
     """End a registration; one that is used last within its own callback, at exit."""
     if api.unregister(handle) != BUSY:
-        _OPEN.discard((api, handle))
+        _OPEN.pop(sign, None)
 
 
 # At import, so that what a program has called at its exit is called before.
@@ -134,5 +136,5 @@ def _unregister_all() -> None:
     """Have nothing call back any more."""
     _EXITING.append(True)
     while _OPEN:
-        api, handle = _OPEN.pop()
+        _, (api, handle) = _OPEN.popitem()
         api.unregister(handle)
