@@ -16,6 +16,16 @@ TOOLS = Path(__file__).resolve().parents[2] / "tools" / "windows"
 ASSEMBLED = "ELIOT_ETW_WINDOWS"
 TRAITS, METADATA, PAYLOAD = 2, 1, 0
 
+# For programs that are run: has Windows call back, as when a session starts, changes or stops.
+NOTIFY = """
+import ctypes, os
+
+def notify(code, level, *, to_all=0):
+    mask = ctypes.c_uint64(2**64 - 1 if code else 0)
+    recorder = ctypes.CDLL(os.environ["PRELOAD_DLL"])
+    recorder.EtwRecNotify(code, level, mask, ctypes.c_uint64(0), to_all)
+"""
+
 
 class Recorded:
     """What a program wrote, how it ended, and how it called Windows."""

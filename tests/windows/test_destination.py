@@ -7,9 +7,12 @@ from uuid import UUID
 import pytest
 
 from eliot_etw.etw import activity_id, message_of, provider_guid
+from tests.windows.conftest import NOTIFY
 
-PROVIDER = """
-import atexit, ctypes, json, os, sys, threading
+PROVIDER = (
+    NOTIFY
+    + """
+import atexit, json, os, sys, threading
 from eliot_etw import add_destinations, log_message, start_action, start_task
 from eliot_etw._json import encode_line
 from eliot_etw.destinations.etw import EtwDestination
@@ -17,14 +20,10 @@ from eliot_etw.destinations.etw import EtwDestination
 def keep(message):  # as a file of JSON would have it
     sys.stdout.buffer.write(encode_line(message))
 
-def notify(code, level, *, to_all=0):  # as Windows calls back when a session starts or stops
-    mask = ctypes.c_uint64(2**64 - 1 if code else 0)
-    recorder = ctypes.CDLL(os.environ["PRELOAD_DLL"])
-    recorder.EtwRecNotify(code, level, mask, ctypes.c_uint64(0), to_all)
-
 etw = EtwDestination("my-app")
 add_destinations(etw)
 """
+)
 KEPT = PROVIDER + "add_destinations(keep)\n"
 TREE = """
 with start_task(action_type="app:request", path="/a", number=1) as task:

@@ -3,14 +3,18 @@
 import pytest
 
 from eliot_etw.etw import activity_id, provider_guid
+from tests.windows.conftest import NOTIFY
 
-HANDLER = """
+HANDLER = (
+    NOTIFY
+    + """
 import json, logging, os, sys, threading
 from eliot_etw.stdlib import EtwHandler
 
 logging.basicConfig(level=1, handlers=[EtwHandler()])
 log = logging.getLogger("app.db")
 """
+)
 
 
 def test_fields(run):
@@ -25,23 +29,21 @@ print(json.dumps([os.getpid(), threading.get_ident()]))
     (event,) = done.events()
     process, thread = done.lines()[0]
     fields = event.decode().as_dict()
-    assert (
-        fields.items()
-        >= {
-            "module": "<string>",
-            "funcName": "<module>",
-            "lineno": 8,
-            "levelname": "WARNING",
-            "levelno": 30,
-            "name": "app.db",
-            "thread": thread,
-            "threadName": "MainThread",
-            "user": "ä",
-            "n": -1,
-            "part": 0.5,
-            "ok": True,
-        }.items()
-    )
+    expected = {
+        "module": "<string>",
+        "funcName": "<module>",
+        "lineno": HANDLER.count("\n") + 2,
+        "levelname": "WARNING",
+        "levelno": 30,
+        "name": "app.db",
+        "thread": thread,
+        "threadName": "MainThread",
+        "user": "ä",
+        "n": -1,
+        "part": 0.5,
+        "ok": True,
+    }
+    assert expected == {name: fields[name] for name in expected}
     assert fields["msg"].startswith("hello Wörld\0")
     assert (event.level, event.process_id) == (3, process)
 
@@ -117,6 +119,59 @@ def test_level(run):
     """What nobody wants is not written."""
     done = run(HANDLER + "log.info('unheard'); log.warning('heard')", level=3)
     assert [event.decode().as_dict()["msg"] for event in done.events()] == ["heard"]
+
+
+def test_session_that_starts_and_stops(run):
+    """A session may start and stop while the program runs."""
+    done = run(
+        HANDLER
+        + """
+log.info("before")
+notify(1, 5)
+log.info("during")
+notify(0, -1)
+log.info("after")
+""",
+        level=-1,
+    )
+    assert [event.decode().as_dict()["msg"] for event in done.events()] == ["during"]
+
+
+def test_threads(run):
+    """Records of many threads do not mix, and none is missing."""
+    done = run(
+        HANDLER
+        + """
+def work(number):
+    for n in range(100):
+        log.info("%d %d %s", number, n, "x" * n)
+threads = [threading.Thread(target=work, args=[n], name=f"T{n}") for n in range(8)]
+for thread in threads: thread.start()
+for thread in threads: thread.join()
+"""
+    )
+    found = [event.decode().as_dict() for event in done.events()]
+    assert sorted((fields["threadName"], fields["msg"]) for fields in found) == sorted(
+        (f"T{number}", f"{number} {n} {'x' * n}") for number in range(8) for n in range(100)
+    )
+    assert done.is_balanced()
+
+
+def test_closed_twice_and_called_late(run):
+    """Nothing is written or called once it is closed, however often it is closed."""
+    done = run(
+        HANDLER
+        + """
+log.info("one")
+handler = logging.root.handlers[0]
+handler.close()
+handler.close()
+notify(1, 5, to_all=1)
+log.info("late")
+"""
+    )
+    assert (done.status, done.errors, len(done.events())) == (0, "", 1)
+    assert done.is_balanced()
 
 
 @pytest.mark.parametrize("end", ["", "logging.shutdown()", "os._exit(0)", "raise SystemExit(0)"])
