@@ -8,16 +8,20 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.etl import EtlFileDestination
     from eliot_etw.destinations.etw import EtwDestination
     from eliot_etw.destinations.file import FileDestination
+    from eliot_etw.destinations.journald import JournaldDestination
     from eliot_etw.destinations.level_filter import LevelFilter
     from eliot_etw.destinations.memory import MemoryDestination
+    from eliot_etw.destinations.redacted import RedactedDestination
 
 __all__ = [
     "BackgroundDestination",
     "EtlFileDestination",
     "EtwDestination",
     "FileDestination",
+    "JournaldDestination",
     "LevelFilter",
     "MemoryDestination",
+    "RedactedDestination",
 ]
 
 _MODULES = {
@@ -25,8 +29,10 @@ _MODULES = {
     "EtlFileDestination": "etl",
     "EtwDestination": "etw",
     "FileDestination": "file",
+    "JournaldDestination": "journald",
     "LevelFilter": "level_filter",
     "MemoryDestination": "memory",
+    "RedactedDestination": "redacted",
 }
 
 

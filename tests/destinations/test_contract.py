@@ -23,11 +23,14 @@ from eliot_etw.destinations import (
     EtlFileDestination,
     EtwDestination,
     FileDestination,
+    JournaldDestination,
     LevelFilter,
     MemoryDestination,
+    RedactedDestination,
 )
-from eliot_etw.sources import EtlSource, FileSource
+from eliot_etw.sources import EtlSource, FileSource, JournalSource
 from eliot_etw.testing import RecordingEtw
+from tests import _journal
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(destinations.__file__).parent
@@ -111,14 +114,46 @@ def _background(inner, read):
     return destination, lambda: destination.flush() and read()
 
 
+def journal(folder):
+    """Make a destination for a journal, and what reads that."""
+    return _journald(folder)
+
+
+def journal_for_people(folder):
+    """Make one with sentences and indexed fields, and what reads that."""
+    return _journald(folder, sentences=True, index_fields=True)
+
+
+def _journald(folder, **options):
+    journal = _journal.shared()
+    name = str(folder)
+    destination = JournaldDestination(
+        socket_path=journal.socket_path, identifier=name, max_wait_s=60, **options
+    )
+
+    def read():
+        journal.sync()
+        return list(JournalSource(directory=journal.logs, identifier=name))
+
+    return destination, read
+
+
+def redacting(folder):
+    """Make what redacts nothing of what the tests log, and what reads it back."""
+    inner = MemoryDestination()
+    return RedactedDestination(inner, keys=()), lambda: inner.messages
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
     "BackgroundDestination": [background_file, background_memory],
     "EtlFileDestination": [trace, trace_at_once],
     "EtwDestination": [provider],
     "FileDestination": [path, bytes_in_memory, text_in_memory],
+    "JournaldDestination": [journal, journal_for_people],
     "LevelFilter": [levels],
     "MemoryDestination": [memory],
+    "RedactedDestination": [redacting],
 }
 MAKERS = [make for makers in ENTRIES.values() for make in makers]
 
