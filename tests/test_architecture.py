@@ -53,6 +53,7 @@ LAYERS = [
         "destinations.",
         "etw.",
         "filter",
+        "journald",
         "parse",
         "prettyprint",
         "sources.",
@@ -75,6 +76,7 @@ ONE_EDGE = [
     # What writes and reads traces is bytes and files of `etw`, as messages.
     *({module, "sources.", "etw."} for module in ("sources.etl", "sources._activities")),
     {"destinations.etl", "destinations.", "etw."},
+    {"journald", "destinations."},
     {"destinations.etw", "destinations.", "etw."},
 ]
 # What reads logs, and must not touch the logging of its own process.

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eliot_etw.sources.etl import EtlSource
     from eliot_etw.sources.file import BadLine, FileSource, FollowedFile
+    from eliot_etw.sources.journald import FollowedJournal, JournalSource
     from eliot_etw.sources.merged import merge_by_time
 
 _HOMES = {
@@ -19,10 +20,20 @@ _HOMES = {
     "EtlSource": "etl",
     "FileSource": "file",
     "FollowedFile": "file",
+    "FollowedJournal": "journald",
+    "JournalSource": "journald",
     "merge_by_time": "merged",
 }
 
-__all__ = ["BadLine", "EtlSource", "FileSource", "FollowedFile", "merge_by_time"]
+__all__ = [
+    "BadLine",
+    "EtlSource",
+    "FileSource",
+    "FollowedFile",
+    "FollowedJournal",
+    "JournalSource",
+    "merge_by_time",
+]
 
 
 def __getattr__(name: str) -> Any:
