@@ -91,7 +91,10 @@ def _fragment(value: Any, default: JsonDefault) -> orjson.Fragment:
 
 def value_text(value: Any, default: JsonDefault) -> str:
     """Write a value of a message as `encode_line` does within the line."""
-    return "".join(_Pieces(default).of(value))
+    try:
+        return orjson.dumps(value, None, _OPTIONS).decode()
+    except TypeError:
+        return "".join(_Pieces(default).of(value))
 
 
 def in_ascii(line: bytes) -> str:

@@ -71,6 +71,14 @@ class EncodedEvent(NamedTuple):
     """16 bytes, the id of the action above the one that starts; None for all other events."""
 
 
+def _summary(message: MessageDict, level: int, keyword: int) -> _Summary:
+    kind, status = type_of(message), message.get(names.ACTION_STATUS)
+    is_name = isinstance(kind, str) and 0 < len(kind) <= _LONGEST_NAME and "\0" not in kind
+    has_status = is_action(message) and isinstance(status, str)
+    opcode = _OPCODES.get(str(status), _INFO) if has_status else _INFO
+    return _Summary(kind if is_name else None, opcode, level, keyword)
+
+
 class _NoRoom(Exception):
     """There are as many schemas as there may be. Never leaves the encoder."""
 
@@ -170,7 +178,8 @@ class MessageEncoder:
         except Exception:  # noqa: BLE001, S110 - see above
             pass
         try:
-            if keys in self.known:
+            # The user's functions want to see the message itself.
+            if keys in self.known and not self._rules.is_per_message:
                 typed = typed_fields(message, self._default)
                 plan = self._plans[keys, (*map(type, typed.values()),)]
                 return plan.encode(typed, is_enabled, None)
@@ -202,7 +211,11 @@ class MessageEncoder:
     ) -> Event | None:
         """Make the event of a message of a new shape, or that is hard to encode."""
         fields = fields_of(message, self._default)
-        summary = self._summary(fields.plain)
+        try:
+            wanted = self.level_and_keyword(message)
+        except Exception:  # noqa: BLE001 - the message's own methods
+            wanted = self.level_and_keyword(fields.plain)
+        summary = _summary(fields.plain, *wanted)
         if is_enabled is not None and not is_enabled(summary.level, summary.keyword):
             return None
         for is_tight in (False, True):
@@ -252,20 +265,9 @@ class MessageEncoder:
     def _utf16_json(self, value: Any) -> bytes:
         return value_text(value, self._default).encode("utf-16-le")
 
-    def _summary(self, message: MessageDict) -> _Summary:
-        kind = type_of(message)
-        is_name = isinstance(kind, str) and 0 < len(kind) <= _LONGEST_NAME and "\0" not in kind
-        status = message.get(names.ACTION_STATUS)
-        opcode = _OPCODES.get(status, _INFO) if isinstance(status, str) else _INFO
-        return _Summary(
-            kind if is_name else None,
-            opcode if is_action(message) else _INFO,
-            *self.level_and_keyword(message),
-        )
-
     def _find_form(self, plan: Plan, message: MessageDict, key: Any) -> Form:
         """Find the form of a message that there is a plan for, and keep it for the next."""
-        summary = self._summary(message)
+        summary = _summary(message, *self.level_and_keyword(message))
         form = self._form(plan, summary, message)
         is_own = (plan, summary.name, summary.opcode) in self._schemas
         if is_own and key is not None:

@@ -63,7 +63,9 @@ def typed_fields(message: MessageDict, default: JsonDefault) -> MessageDict:
         if kind in _LEFT or (kind is int and _INT64[0] <= value <= _INT64[1]):
             typed[name] = value
             continue
-        plain = decode_line(value_text(value, default).encode())
+        # What any message has for a time, without the detour.
+        text = None if kind is datetime else value_text(value, default).encode()
+        plain = value.isoformat() if text is None else decode_line(text)
         typed[name] = better = _typed(value, plain, has_bytes=has_bytes)
         if type(better) is Json:  # under one of our names, it would be taken for ours
             raise Unfit
@@ -76,27 +78,29 @@ _LEFT: Final = frozenset({str, bool, float, type(None), list, tuple, dict})
 def _typed(value: Any, plain: Any, *, has_bytes: bool) -> Any:
     """Return a value that is encoded with its own type, and read back as the plain one."""
     kind = type(value)
-    if kind is datetime and isinstance(plain, str):
-        return _time(value, plain)
-    if (kind is UUID and str(value) == plain) or (kind is bytes and has_bytes):
+    try:
+        if kind is datetime and value.tzinfo is not None:
+            return _time(value, plain)
+        if kind is UUID and str(value) == plain:
+            return value
+    except Exception:  # noqa: BLE001 - time zones may do anything
+        return plain
+    if (kind is bytes and has_bytes) or (kind is float and plain is None):
         return value
-    if kind is float and plain is None:
-        return value
+    if kind is tuple and type(plain) is list:
+        return tuple(plain)
     if type(plain) is int and not _INT64[0] <= plain <= _INT64[1]:
         return Unsigned(plain) if 0 < plain < 1 << 64 else Json(plain)
     return plain
 
 
-def _time(time: datetime, text: str) -> Any:
+def _time(time: datetime, text: Any) -> Any:
     """Return a time as what is encoded in ticks, or its text if that could not be made again."""
-    try:
-        minutes = (time.utcoffset() or timedelta()) // _MINUTE
-        ticks = FileTime.from_datetime(time)
-        in_utc = ticks.to_datetime()
-        again = in_utc.astimezone(timezone(minutes * _MINUTE)).isoformat()
-    except (ArithmeticError, TypeError, ValueError):
-        return text
-    if ticks < 0 or again != text:
+    minutes = (time.utcoffset() or timedelta()) // _MINUTE
+    ticks = FileTime.from_datetime(time)
+    in_utc = ticks.to_datetime()
+    again = in_utc.astimezone(timezone(minutes * _MINUTE))
+    if ticks < 0 or again.isoformat() != text:
         return text
     return zoned(minutes)(ticks) if minutes else in_utc
 
@@ -138,7 +142,7 @@ def lay_out(
             is_good = room >= 0 <= chars and folded not in taken and name != ""
             is_good = is_good and "\0" not in name
             taken.add(folded)
-        if is_good and is_tight and isinstance(value, (list, dict)) and name != names.TASK_LEVEL:
+        if is_good and is_tight and name not in _FITS and isinstance(value, (list, tuple, dict)):
             wire[name] = json(value_text(value, default))
         elif is_good:
             wire[name] = value

@@ -4,8 +4,10 @@ import json
 import os
 import sys
 import threading
+from collections import OrderedDict
 from contextlib import suppress
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta, timezone, tzinfo
+from pathlib import Path
 from struct import unpack
 from uuid import UUID
 
@@ -13,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eliot_etw import log_message, start_action, write_traceback
+from eliot_etw import Action, log_message, start_action, write_traceback
 from eliot_etw._json import encode_line
 from eliot_etw.etw import (
     EventEncoder,
@@ -298,6 +300,17 @@ class TestHeader:
         assert [event.activity for event in events] == [outer, outer, inner, inner, inner, outer]
         assert [event.related for event in events] == [None, None, outer, None, None, None]
 
+    def test_continued(self, encoder, messages):
+        """An action that goes on in another thread belongs to the one that it comes from."""
+        with start_action(action_type="app:work") as action:
+            task_id = action.serialize_task_id()
+        with Action.continue_task(task_id=task_id):
+            pass
+        events = [encoder.encode(message) for message in messages[2:]]
+        outer, inner = (activity_id(action.task_uuid, at, os.getpid()) for at in [(), (2,)])
+        found = [(event.activity, event.related) for event in events]
+        assert found == [(inner, outer), (inner, None)]
+
     @pytest.mark.parametrize(
         "level", [[1], [1000], [12345, 6], [2, 3, 4, 5], [9] * 200, [2**62, 1]]
     )
@@ -365,6 +378,14 @@ class TestHeader:
             assert expected == (found["level"], found["keyword"])
         assert encoder.stats()["rule_failures"] == 0
 
+    def test_functions_see_the_message(self):
+        """What a function is asked about is the message as it was logged."""
+        seen = []
+        encoder = MessageEncoder(traits=TRAITS, levels=lambda m: seen.append(type(m["v"])))
+        for _ in range(3):
+            encoder.encode({**MESSAGE, "v": {1}})
+        assert seen == [set] * 3
+
     def test_unwanted(self, encoder):
         """An event that nobody wants is not made; what is asked is its level and keyword."""
         asked = []
@@ -399,6 +420,46 @@ def longest(encoder, message):
         event.metadata, TRAITS, has_related_activity=event.related is not None
     )
     return limit - len(event.payload)
+
+
+class BadZone(tzinfo):
+    """A time zone that raises what nobody foresees."""
+
+    def utcoffset(self, _):
+        raise LookupError
+
+
+class TestHard:
+    """Values that need care, again and again."""
+
+    @pytest.mark.parametrize(
+        "value",
+        [
+            (1, "a", {2}),
+            NOW.replace(tzinfo=BadZone()),
+            NOW.replace(tzinfo=None),
+            2**63,
+            2**64,
+            "\ud800",
+            Path("a"),
+            OrderedDict(a=1),
+            [{Path("a")}],
+            float("nan"),
+        ],
+        ids=repr,
+    )
+    def test_same_schema(self, encoder, value):
+        """A value has one schema, whether its kind is new, known, or beside another hard one."""
+        message = {"v": value, "w": {1}, **MESSAGE}
+        events = [encoder.encode({**message, "w": w}) for w in ([1], {1}, {1}, "\ud800", {1})]
+        assert len({decoded(event).schema.fields[3] for event in events}) == 1
+        assert [read_back(event) for event in events[1:3]] == [in_file(message)] * 2
+
+    def test_types_that_take_turns(self, encoder):
+        """A value that is of another type each time is what it is."""
+        values = [1, None, "a", 0.5, {1}, (1,), b"a", 2**63, NOW, [1], True] * 3
+        backs = [read_back(encoder.encode({"v": value, **MESSAGE})) for value in values]
+        assert [in_file({"v": value})["v"] for value in values] == [back["v"] for back in backs]
 
 
 class TestLimits:
