@@ -175,6 +175,13 @@ class JournalSocket:
             self.send_now = send
 
 
+class _Socket(socket.socket):
+    """A socket that is closed without a warning, if nobody closed the destination."""
+
+    def __del__(self) -> None:
+        self.close()
+
+
 def _open(max_wait_s: float) -> socket.socket:
     """Open a socket that waits no longer. Raises OSError elsewhere than on Linux."""
     if sys.platform != "linux":
@@ -183,7 +190,7 @@ def _open(max_wait_s: float) -> socket.socket:
             f"{', or EtwDestination' if sys.platform == 'win32' else ''}."
         )
         raise OSError(msg)
-    opened = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    opened = _Socket(socket.AF_UNIX, socket.SOCK_DGRAM)
     opened.settimeout(None)  # whatever the program's default is
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
     # The system itself waits: that takes one call, where a socket that never waits needs several.
