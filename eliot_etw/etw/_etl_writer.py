@@ -13,8 +13,9 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from itertools import accumulate
 from operator import attrgetter, itemgetter
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
+from eliot_etw._names import TIMESTAMP
 from eliot_etw.etw._buffers import (
     BUFFER_HEADER,
     BUFFER_HEADER_BYTES,
@@ -30,12 +31,17 @@ from eliot_etw.etw._records import (
     EVENT_HEADER_64,
     HEADER_BYTES,
     LANE_HEADER,
+    LANE_THREAD,
     RELATED_ITEM,
     TICKS_PER_SECOND,
     EtlEvent,
     encode_items,
     encode_record,
 )
+
+if TYPE_CHECKING:
+    from eliot_etw.etw._message_event import MessageEncoder
+    from eliot_etw.typing import MessageDict
 
 _LONGEST_RECORD = 0xFFFF
 # What a writer says of itself, as a Windows 10 does.
@@ -56,9 +62,13 @@ _TIME_AT = 16
 _PADDINGS = tuple(map(bytes, range(8)))
 # A provider has few kinds of events; of one that has many we do not keep all.
 _MOST_CHAINS = 10_000
+_Event: TypeAlias = tuple[int, bytes, int]
+"""When it happened in ticks, its padded record, and the boot time that the record goes by."""
 
-Lane: TypeAlias = Callable[[int, bytes, bytes, bytes, "bytes | None", "bytes | None", bool], None]
-"""What `EtlWriter.lane` returns."""
+# Where a descriptor has the level; events of level error, and worse, do not wait.
+_LEVEL = 4
+_ERROR = 2
+_TICKS = float(TICKS_PER_SECOND)
 
 
 @final
@@ -128,9 +138,10 @@ class EtlWriter:
         self._is_closed = False
         # Whether something waits that could not be written when it should.
         self._is_behind = False
-        # Events with their ticks. Adding to it is atomic; all else is done with the lock.
-        self._pending: deque[tuple[int, bytes]] = deque()
+        # Adding to it is atomic; all else is done with the lock.
+        self._pending: deque[_Event] = deque()
         self._pending_bytes = 0  # about
+        self._most_pending = buffer_size_bytes // 2
         self._timer: threading.Timer | None = None
         # Whether a timer will write what is added to the pending ones.
         self._is_calm = False
@@ -177,37 +188,45 @@ class EtlWriter:
                 raise _refused(event) from error
             if len(record) > self._longest:
                 raise _too_long(self._longest)
-            self._accept(event.ticks, record + _PADDINGS[-len(record) & 7], at_once=False)
+            padded = record + _PADDINGS[-len(record) & 7]
+            self._accept(event.ticks, padded, self._boot, at_once=False)
 
-    def lane(self, provider_id: uuid.UUID, traits: bytes) -> Lane:
-        """Return what writes events of one provider, of this process, faster than `write`.
+    def lane(
+        self, provider_id: uuid.UUID, traits: bytes, encoder: MessageEncoder
+    ) -> Callable[[MessageDict], None]:
+        """Return what writes messages as events of this process, faster than `write`.
 
-        With an interval there is no lock: an event is only added to those that wait.
+        With an interval there is no lock: an event is only added to those that wait. A failure is
+        written at once, and with it all that waits.
 
         Args:
             provider_id: The provider's GUID.
             traits: The provider's name and group, in TraceLogging's form.
+            encoder: Makes the events.
 
         Returns:
-            A function of the time in ticks, the 16 bytes of the event's descriptor, its metadata
-            and payload, the 16 bytes of its activity and of the related one or None, and whether
-            to write it, and all that waits, at once. It raises as `write` does, but does not ask
-            whether this is a forked process.
-        """
-        pack, nobody, padding, lock = LANE_HEADER.pack, bytes(16), _PADDINGS, self._lock
-        provider, process, longest = provider_id.bytes_le, self._process, self._longest
-        most, add, thread = self._buffer_size, self._pending.append, _Thread()
-        chains: dict[bytes, bytes] = {}
+            A function of the message. It raises as `write` does, but does not ask whether this is
+            a forked process.
 
-        def write(
-            ticks: int,
-            descriptor: bytes,
-            metadata: bytes,
-            payload: bytes,
-            activity: bytes | None,
-            related: bytes | None,
-            at_once: bool,
-        ) -> None:
+        Raises:
+            ValueError: If an event may be too long for a buffer.
+        """
+        if self._longest < _LONGEST_RECORD:
+            raise _too_long(self._longest)
+        known, unknown = encoder.known, encoder.encode_unknown
+        pack, nobody, padding, lock = LANE_HEADER.pack, bytes(16), _PADDINGS, self._lock
+        provider, thread, chains = provider_id.bytes_le, _Thread(), dict[bytes, bytes]()
+        most, add = self._most_pending, self._pending.append
+
+        def write(message: MessageDict) -> None:
+            try:
+                event = known[tuple(message)](message, None, None)
+                ticks = int(message[TIMESTAMP] * _TICKS) + EPOCH
+            except Exception:  # noqa: BLE001 - as `MessageEncoder.encode_if` does it
+                event, ticks = unknown(message, None), _ticks_of(message)
+            descriptor, metadata, payload, activity, related = event  # type: ignore[misc] # not None: it is wanted
+            if not self._start <= ticks < _END_OF_TIME:
+                ticks = self._sensible(ticks)
             chain = chains.get(metadata)
             if chain is None:
                 if len(chains) == _MOST_CHAINS:
@@ -216,61 +235,57 @@ class EtlWriter:
             if related is not None:
                 chain = RELATED_ITEM + related + chain
             size = HEADER_BYTES + len(chain) + len(payload)
-            if size > longest or ticks < self._start or ticks >= _END_OF_TIME:
-                self._check(ticks, size)
             waiting = self._pending_bytes + size
+            boot = self._boot
             record = b"".join((
-                pack(size, EVENT_HEADER_64, 1, 0, thread.id, process, ticks - self._boot,
-                     provider, descriptor, 0, activity or nobody),
+                pack(size, thread.head, ticks - boot, provider, descriptor, activity or nobody),
                 chain, payload, padding[-size & 7],
             ))  # fmt: skip
-            if at_once or waiting > most or not self._is_calm:
-                with lock:
-                    self._check_open()
-                    self._accept(ticks, record, at_once)
+            if self._is_calm and waiting <= most and descriptor[_LEVEL] > _ERROR:
+                self._pending_bytes = waiting
+                add((ticks, record, boot))
+                if not self._is_calm:
+                    self._catch_up(record)
                 return
-            self._pending_bytes = waiting
-            event = ticks, record
-            add(event)
-            if not self._is_calm:
-                self._catch_up(event)
+            with lock:
+                self._check_open()
+                self._accept(ticks, record, boot, at_once=descriptor[_LEVEL] <= _ERROR)
 
         return write
 
-    def _check(self, ticks: int, size: int) -> None:
-        """Look at an event that comes before the trace's start, or cannot be written."""
-        if size > self._longest:
-            raise _too_long(self._longest)
-        if not 0 <= ticks < _END_OF_TIME:
-            raise _refused(ticks)
+    def _sensible(self, ticks: int) -> int:
+        """Make room for an event that comes before the trace's start; or let it happen now."""
+        if not EPOCH <= ticks < _END_OF_TIME:
+            return _now()
         with self._lock:
             self._check_open()
             if ticks < self._start:
                 self._start_earlier(ticks)
+        return ticks
 
-    def _catch_up(self, event: tuple[int, bytes]) -> None:
+    def _catch_up(self, record: bytes) -> None:
         """See to an event that was added just when others were written.
 
         Raises:
             ValueError: If it came too late for that, and nobody will write it any more.
         """
         with self._lock:
-            if self._is_closed and self._drop(event[1]):
+            if self._is_closed and self._drop(record):
                 self._check_open()
             elif self._timer is None and self._pending and not self._is_closed:
                 self._set_timer()
 
-    def _accept(self, ticks: int, record: bytes, at_once: bool) -> None:
+    def _accept(self, ticks: int, record: bytes, boot: int, at_once: bool) -> None:
         """Let an event wait, if there is room, and write what has waited long enough."""
         if self._is_writing:
             # We are a signal handler, within another call of this thread, which will find it.
-            self._pending.append((ticks, record))
+            self._pending.append((ticks, record, boot))
             return
         self._is_writing = True
         try:
-            if self._is_behind or self._pending_bytes + len(record) > self._buffer_size:
-                self._write_out()
-            self._pending.append((ticks, record))
+            if self._is_behind or self._pending_bytes + len(record) > self._most_pending:
+                self._write_out(but_last=not self._is_behind)
+            self._pending.append((ticks, record, boot))
             self._pending_bytes += len(record)
             if at_once or not self._interval_s:
                 try:
@@ -364,15 +379,19 @@ class EtlWriter:
             self._start, self._boot = before
             raise
 
-    def _write_out(self) -> None:
-        """Write all that waits; what cannot be written waits on."""
+    def _write_out(self, *, but_last: bool = False) -> None:
+        """Write all that waits; what cannot be written waits on.
+
+        Args:
+            but_last: Leave the buffers that are not full to the timer.
+        """
         self._is_behind, self._is_calm = True, False
         # No more than is there now: other threads may be adding.
         events = [self._pending.popleft() for _ in range(len(self._pending))]
         self._pending_bytes = 0
         events.sort(key=itemgetter(0))
         if self._has_new_clock:  # other threads may have used the old one
-            events = [(ticks, self._with_time(ticks, record)) for ticks, record in events]
+            events = [one if one[2] == self._boot else self._with_time(*one) for one in events]
         done = 0
         try:
             while done < len(events):
@@ -382,20 +401,18 @@ class EtlWriter:
                     done += count
         finally:
             self._pending.extendleft(reversed(events[done:]))
-            self._pending_bytes += sum(len(record) for _, record in events[done:])
+            self._pending_bytes += sum(len(record) for _, record, _ in events[done:])
         for stream in self._streams:
-            if stream.waiting:
+            if stream.waiting and not but_last:
                 self._store(stream, FLUSH_MARKER | HAS_PROCESSOR_INDEX)
         self._is_behind, self._is_calm = False, self._timer is not None
         if self._pending and not self._is_calm:  # from a signal handler, or another thread
             self._write_out()
 
-    def _with_time(self, ticks: int, record: bytes) -> bytes:
-        """Return a record whose time is by the clock that the trace has now; itself if it is."""
-        time_bytes, end = _TIME.pack(ticks - self._boot), _TIME_AT + _TIME.size
-        if record[_TIME_AT:end] == time_bytes:
-            return record
-        return record[:_TIME_AT] + time_bytes + record[end:]
+    def _with_time(self, ticks: int, record: bytes, _boot: int) -> _Event:
+        """Let an event tell its time by the clock that the trace has now."""
+        new = record[:_TIME_AT] + _TIME.pack(ticks - self._boot) + record[_TIME_AT + _TIME.size :]
+        return ticks, new, self._boot
 
     def _set_timer(self) -> None:
         """Let a thread write out what waits; none is there while nothing waits."""
@@ -432,13 +449,13 @@ class EtlWriter:
         # There are too many: the one that is least late.
         return min(self._streams, key=attrgetter("newest")), ticks + 1
 
-    def _place(self, stream: _Written, events: list[tuple[int, bytes]]) -> Iterator[int]:
+    def _place(self, stream: _Written, events: list[_Event]) -> Iterator[int]:
         """Put events into the buffers of a processor; give how many at a time."""
-        records = [record for _, record in events]
+        records = [record for _, record, _ in events]
         ends = list(accumulate(map(len, records)))
         at = before = 0
         while at < len(records):
-            room = self._buffer_size - len(stream.content)
+            room = self._buffer_size - stream.used_bytes
             following = bisect_right(ends, before + room, at)
             if following == at:
                 self._store(stream, HAS_PROCESSOR_INDEX)
@@ -451,7 +468,7 @@ class EtlWriter:
 
     def _add_stream(self) -> _Written:
         """Begin another processor."""
-        stream = _Written(len(self._streams))
+        stream = _Written(len(self._streams), self._buffer_size)
         self._streams.append(stream)
         if stream.cpu:  # the header says how many there are
             self._put(0, self._encode_header_buffer(end_ticks=0))
@@ -459,30 +476,27 @@ class EtlWriter:
 
     def _store(self, stream: _Written, flags: int) -> None:
         """Write what is new in a buffer; its header last, so that it never promises too much."""
-        used = len(stream.content)
+        used = stream.used_bytes
         if stream.offset is None:
             self._sequence += 1
             stream.sequence = self._sequence
-        header = BUFFER_HEADER.pack(
-            self._buffer_size, used, used, 0, stream.newest - self._boot, stream.sequence,
-            stream.cpu, 0, _FLUSHED_STATE, used, flags, 0,
+        BUFFER_HEADER.pack_into(
+            stream.content, 0, self._buffer_size, used, used, 0, stream.newest - self._boot,
+            stream.sequence, stream.cpu, 0, _FLUSHED_STATE, used, flags, 0,
         )  # fmt: skip
+        content = memoryview(stream.content)
         if stream.offset is None:
-            whole = (header + stream.content[BUFFER_HEADER_BYTES:]).ljust(
-                self._buffer_size, b"\xff"
-            )
-            stream.offset = self._append(whole)
+            stream.offset = self._append(content)
         else:
-            # Of an event that was taken back a part may be there.
-            new = stream.content[stream.stored_bytes :]
-            spoilt_bytes = stream.spoilt_bytes - stream.stored_bytes
+            # Of an event that was taken back a part may be in the file.
             stream.spoilt_bytes = max(stream.spoilt_bytes, used)
-            self._put(stream.offset + stream.stored_bytes, new.ljust(spoilt_bytes, b"\xff"))
-            self._put(stream.offset, header)
+            new = content[stream.stored_bytes : stream.spoilt_bytes]
+            self._put(stream.offset + stream.stored_bytes, new)
+            self._put(stream.offset, content[:BUFFER_HEADER_BYTES])
         stream.stored_bytes = stream.spoilt_bytes = used
         stream.waiting = 0
 
-    def _append(self, data: bytes | bytearray) -> int:
+    def _append(self, data: bytes | memoryview) -> int:
         """Write a whole buffer to the end of the file, or nothing; return where it is."""
         try:
             self._put(self._end, data)
@@ -494,7 +508,7 @@ class EtlWriter:
         self._end += len(data)
         return offset
 
-    def _put(self, offset: int, data: bytes | bytearray) -> None:
+    def _put(self, offset: int, data: bytes | memoryview) -> None:
         """Write all of the data to its place; of a disk that fills up the system takes a part."""
         self._file.seek(offset)
         while data:
@@ -522,17 +536,22 @@ class EtlWriter:
 
 
 class _Written:
-    """The buffer of one processor that is being filled."""
+    """The buffer of one processor that is being filled.
 
-    def __init__(self, cpu: int) -> None:
+    Its memory is used again and again: to be given new memory costs more than to fill it.
+    """
+
+    def __init__(self, cpu: int, size_bytes: int) -> None:
         self.cpu = cpu
         self.newest = -1  # in ticks
+        self._blank = b"\xff" * size_bytes
+        self.content = bytearray(size_bytes)
         self.begin()
 
     def begin(self) -> None:
         """Begin the next buffer, which is nowhere in the file yet."""
-        self.content = bytearray(BUFFER_HEADER_BYTES)
-        self.stored_bytes = self.spoilt_bytes = BUFFER_HEADER_BYTES
+        self.content[:] = self._blank
+        self.used_bytes = self.stored_bytes = self.spoilt_bytes = BUFFER_HEADER_BYTES
         self.waiting = 0  # records that are in the content, but not in the file
         self.last: bytes | None = None
         self.offset: int | None = None
@@ -540,7 +559,10 @@ class _Written:
 
     def add(self, records: list[bytes], newest: int) -> None:
         """Add records that fit, in the order of their times."""
-        self.content += b"".join(records)
+        new = b"".join(records)
+        end = self.used_bytes + len(new)
+        self.content[self.used_bytes : end] = new
+        self.used_bytes = end
         self.waiting += len(records)
         self.last = records[-1]
         self.newest = newest
@@ -548,21 +570,31 @@ class _Written:
     def take_back(self, record: bytes) -> None:
         """Remove the last record, if it is this one."""
         if self.last is record:
+            start = self.used_bytes - len(record)
+            self.content[start : self.used_bytes] = self._blank[: len(record)]
+            self.used_bytes = start
             self.last = None
             self.waiting -= 1
-            del self.content[-len(record) :]
 
 
 class _Thread(threading.local):
-    """Remembers the system's number of each thread, as asking for it takes a system call."""
+    """Keeps what is the same for all events of a thread: its number takes a system call."""
 
     def __init__(self) -> None:
-        self.id = threading.get_native_id()
+        self.head = LANE_THREAD.pack(EVENT_HEADER_64, 1, 0, threading.get_native_id(), os.getpid())
 
 
 def _now() -> int:
     """Return the time in ticks."""
     return time.time_ns() // 100 + EPOCH
+
+
+def _ticks_of(message: MessageDict) -> int:
+    """Return when a message was logged; -1 if it does not say."""
+    try:
+        return int(message[TIMESTAMP] * _TICKS) + EPOCH
+    except Exception:  # noqa: BLE001 - there may be anything, or nothing
+        return -1
 
 
 def _too_long(limit: int) -> ValueError:

@@ -32,8 +32,10 @@ _NOBODY = bytes(16)
 # version, channel, level, opcode, task, keyword), processor time, activity.
 _HEADER = Struct("<HHHHIIq16sHBBBBHQQ16s")
 HEADER_BYTES = _HEADER.size
-# The same, with a descriptor that was packed before.
-LANE_HEADER = Struct("<HHHHIIq16s16sQ16s")
+# The same, with all packed before that is the same for a thread (from type to process), and with
+# the descriptor.
+LANE_HEADER = Struct("<H14sq16s16s8x16s")
+LANE_THREAD = Struct("<HHHII")
 # Size of the item with its padding, type, whether another follows, size of the data.
 _ITEM = Struct("<HHHH")
 # What comes before the 16 bytes of a related activity, if other items follow it.

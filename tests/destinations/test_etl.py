@@ -143,7 +143,7 @@ class TestLaw:
         (task,) = Parser.parse_stream(found)
         assert task.is_complete()
 
-    @pytest.mark.parametrize("timestamp", [None, -1.0, 1e11, float("nan"), "now", 2**80])
+    @pytest.mark.parametrize("timestamp", [None, -1.0, 1e12, float("nan"), float("inf"), "now", 2**80, [1]])
     def test_no_time(self, make, path, timestamp):
         """A message without a sensible time is an event of now, and says what it said."""
         before = time.time()

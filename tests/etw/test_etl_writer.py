@@ -87,6 +87,20 @@ class FullDisk:
         return self.file.write(data[:taken])
 
 
+class Encoder:
+    """Encodes any message as one event."""
+
+    def __init__(self, one):
+        activity, related = one.activity_id, one.related_activity_id
+        descriptor = pack("<HBBBBHQ", one.id, one.version, one.channel, one.level, one.opcode,
+                          one.task, one.keyword)  # fmt: skip
+        self.known = {}
+        self.encode_unknown = lambda _message, _is_enabled: (
+            descriptor, one.metadata, one.payload, activity and activity.bytes_le,
+            related and related.bytes_le,
+        )  # fmt: skip
+
+
 class TestRoundTrip:
     """What is written is read back equal."""
 
@@ -114,17 +128,13 @@ class TestRoundTrip:
     def test_lane(self, tmp_path, written):
         """What is written faster is the same event, of this thread and process."""
         path = tmp_path / "x.etl"
-        with EtlWriter(path, flush_interval_s=1000) as writer:
+        with EtlWriter(path, flush_interval_s=1000, buffer_size_bytes=131072) as writer:
             for one in written:
-                lane = writer.lane(one.provider_id, one.traits)
-                descriptor = pack("<HBBBBHQ", one.id, one.version, one.channel, one.level,
-                                  one.opcode, one.task, one.keyword)  # fmt: skip
-                activity, related = one.activity_id, one.related_activity_id
-                lane(one.ticks, descriptor, one.metadata, one.payload,
-                     activity and activity.bytes_le, related and related.bytes_le,
-                     len(one.payload) % 2 == 0)  # fmt: skip
+                lane = writer.lane(one.provider_id, one.traits, Encoder(one))
+                lane({"timestamp": one.timestamp})
         expected = [
             one._replace(
+                ticks=int(one.timestamp * 10_000_000) + EPOCH,
                 thread_id=threading.get_native_id(), process_id=os.getpid(), flags=0, items=(),
                 event_property=0, processor_time=0, pointer_size_bytes=8,
             )
@@ -432,16 +442,17 @@ class TestRefusals:
         assert b"old" == path.read_bytes()
 
     def test_lane(self, path):
-        """What does not fit, or comes too late, is told there too."""
-        writer = EtlWriter(path)
-        lane = writer.lane(event().provider_id, event().traits)
-        for ticks, payload, words in [(NOW, bytes(70_000), "must fit a record"),
-                                      (2**62, b"", "ticks 62 from 0 on")]:  # fmt: skip
-            with pytest.raises(ValueError, match=words):
-                lane(ticks, bytes(16), event().metadata, payload, None, None, False)
+        """Messages need a buffer that any event fits; after close() they are refused, too."""
+        with EtlWriter(path) as writer, pytest.raises(ValueError, match="must fit a record"):
+            writer.lane(event().provider_id, b"", Encoder(event()))
+        writer = EtlWriter(path, buffer_size_bytes=131072, flush_interval_s=1000)
+        lane = writer.lane(event().provider_id, b"", Encoder(event()))
+        lane({})
         writer.close()
-        with pytest.raises(ValueError, match=r"before close\(\)"):
-            lane(NOW, bytes(16), event().metadata, b"", None, None, False)
+        for message in ({}, {"timestamp": 1.5}):
+            with pytest.raises(ValueError, match=r"before close\(\)"):
+                lane(message)
+        assert 1 == len(read(path))
 
     def test_no_folder(self, path):
         """A file that cannot be made is told at once."""
