@@ -36,7 +36,7 @@ class EtlFileDestination:
     failure does not wait, nor does what was logged before it. A program that ends in whatever way
     that Python knows of loses nothing; one that is killed, what was logged last, for that long.
     With an interval of 0 each message reaches the operating system before the call that logs
-    returns, as with `FileDestination`, at four times the cost.
+    returns, as with `FileDestination`, at several times the cost.
 
     **A file that is there already** is kept: it gets the time of its last change into its name
     (``app.20261121-140500.etl``).

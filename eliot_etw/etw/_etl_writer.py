@@ -215,7 +215,7 @@ class EtlWriter:
             raise _too_long(self._longest)
         known, unknown = encoder.known, encoder.encode_unknown
         pack, nobody, padding, lock = LANE_HEADER.pack, bytes(16), _PADDINGS, self._lock
-        provider, thread, chains = provider_id.bytes_le, _Thread(), dict[bytes, bytes]()
+        provider, thread, chains = provider_id.bytes_le, _Thread(), _Chains(traits)
         most, add = self._most_pending, self._pending.append
 
         def write(message: MessageDict) -> None:
@@ -227,11 +227,7 @@ class EtlWriter:
             descriptor, metadata, payload, activity, related = event  # type: ignore[misc] # not None: it is wanted
             if not self._start <= ticks < _END_OF_TIME:
                 ticks = self._sensible(ticks)
-            chain = chains.get(metadata)
-            if chain is None:
-                if len(chains) == _MOST_CHAINS:
-                    chains.clear()
-                chain = chains[metadata] = encode_items((), traits, metadata)
+            chain = chains[metadata]
             if related is not None:
                 chain = RELATED_ITEM + related + chain
             size = HEADER_BYTES + len(chain) + len(payload)
@@ -486,6 +482,7 @@ class EtlWriter:
         )  # fmt: skip
         content = memoryview(stream.content)
         if stream.offset is None:
+            stream.blank()
             stream.offset = self._append(content)
         else:
             # Of an event that was taken back a part may be in the file.
@@ -550,7 +547,6 @@ class _Written:
 
     def begin(self) -> None:
         """Begin the next buffer, which is nowhere in the file yet."""
-        self.content[:] = self._blank
         self.used_bytes = self.stored_bytes = self.spoilt_bytes = BUFFER_HEADER_BYTES
         self.waiting = 0  # records that are in the content, but not in the file
         self.last: bytes | None = None
@@ -567,14 +563,30 @@ class _Written:
         self.last = records[-1]
         self.newest = newest
 
+    def blank(self) -> None:
+        """Fill up what is not used."""
+        self.content[self.used_bytes :] = self._blank[self.used_bytes :]
+
     def take_back(self, record: bytes) -> None:
         """Remove the last record, if it is this one."""
         if self.last is record:
-            start = self.used_bytes - len(record)
-            self.content[start : self.used_bytes] = self._blank[: len(record)]
-            self.used_bytes = start
+            self.used_bytes -= len(record)
+            self.blank()
             self.last = None
             self.waiting -= 1
+
+
+class _Chains(dict[bytes, bytes]):
+    """The extended items of events of one provider, by their metadata."""
+
+    def __init__(self, traits: bytes) -> None:
+        self._traits = traits
+
+    def __missing__(self, metadata: bytes) -> bytes:
+        if len(self) == _MOST_CHAINS:
+            self.clear()
+        chain = self[metadata] = encode_items((), self._traits, metadata)
+        return chain
 
 
 class _Thread(threading.local):
