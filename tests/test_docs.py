@@ -299,6 +299,7 @@ class TestAgreement:
         [
             "",
             "destinations",
+            "etw",
             "exceptions",
             "executors",
             "json",
