@@ -209,6 +209,7 @@ class Action:
         fields: MessageDict,
         serializer: MessageSerializer | None = None,
         logger: Writer | None = None,
+        timestamp: float | None = None,
     ) -> None:
         """Log a message within this action, of which the fields become part.
 
@@ -216,11 +217,12 @@ class Action:
             fields: Its fields, ``message_type`` among them.
             serializer: What its type says about them.
             logger: What to write it to, if not to the action's logger.
+            timestamp: When it was, in seconds since 1970, if not now.
         """
         make_room(fields, names.RESERVED_IN_MESSAGE)
         if "message_type" not in fields:
             fields["message_type"] = ""
-        fields["timestamp"] = time()
+        fields["timestamp"] = time() if timestamp is None else timestamp
         fields["task_uuid"] = self.task_uuid
         fields["task_level"] = [*self._level, next(self._places)]
         route = self._route if logger is None else route_to(logger)

@@ -35,6 +35,7 @@ from eliot_etw import (
     parse,
     prettyprint,
     serializers,
+    stdlib,
     testing,
 )
 
@@ -153,6 +154,7 @@ def install():
         "prettyprint": prettyprint,
         "filter": filter,
         "serializers": serializers,
+        "stdlib": stdlib,
     }
     for name, module in submodules.items():
         sys.modules[f"eliot.{name}"] = module

@@ -14,6 +14,7 @@ PACKAGE = ROOT / "eliot_etw"
 LAYERS = [
     {  # values: pure, no state of the process
         "_arguments",
+        "_bridge",
         "_counter",
         "_extract",
         "_fields",

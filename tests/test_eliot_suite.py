@@ -14,8 +14,7 @@ pytestmark = pytest.mark.skipif(find_spec("eliot") is None, reason="Eliot is not
 
 RUNNER = Path(__file__).with_name("run_eliot_suite.py")
 
-# Each of Eliot's test modules (that of its logging bridge waits for ours), and which of its tests
-# do not hold here, and why.
+# Each of Eliot's test modules, and which of its tests do not hold here, and why.
 MODULES = {
     "test_action": {
         "ActionTests.test_start": "calls the private _start(); start_action logs starts here",
@@ -43,6 +42,7 @@ MODULES = {
         "CommandLineTests.test_help": "looks for the very words of Eliot's help",
     },
     "test_serializers": {},
+    "test_stdlib": {},
     "test_testing": {
         "LoggedActionTests.test_fromMessagesFinishNotFound": "the very words of an error",
     },

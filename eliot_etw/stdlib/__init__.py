@@ -7,11 +7,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from eliot_etw.stdlib.eliot_handler import EliotHandler
     from eliot_etw.stdlib.etw import EtwHandler
 
-__all__ = ["EtwHandler"]
+__all__ = [
+    "EliotHandler",
+    "EtwHandler",
+]
 
-_MODULES = {"EtwHandler": "etw"}
+_MODULES = {
+    "EliotHandler": "eliot_handler",
+    "EtwHandler": "etw",
+}
 
 
 def __getattr__(name: str) -> Any:

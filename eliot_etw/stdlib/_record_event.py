@@ -28,6 +28,7 @@ from eliot_etw.etw._message_wire import MOST_FIELDS, Fields, cuts, fields_of, la
 from eliot_etw.etw._schema import Field, Schema, encode_metadata
 from eliot_etw.etw._types import InType, OutType
 from eliot_etw.exceptions import InvalidEvent
+from eliot_etw.stdlib._attributes import extra_of, is_without_extra
 from eliot_etw.typing import JsonDefault, MessageDict
 
 _EVENT = "log"
@@ -65,9 +66,6 @@ _ALWAYS: Final = (*_SITE, _MESSAGE, *_SENDER)
 _SITES: Final[dict[tuple[Any, ...], bytes]] = {}
 _SENDERS: Final[dict[tuple[Any, ...], bytes]] = {}
 
-# What each record has by itself, and what formatters add to it: all else is from `extra`.
-_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"taskName", "message", "asctime"}
-_has_no_extra: Final = _OWN.issuperset
 # The types of values whose fields need no look at the value.
 _PLAIN: Final = frozenset({int, float, bool, UUID})
 
@@ -139,7 +137,7 @@ class RecordEncoder:
         message = record.getMessage().encode()
         attributes = record.__dict__
         if (
-            _has_no_extra(attributes)
+            is_without_extra(attributes)
             and not (record.exc_info or record.exc_text or record.stack_info)
             and current_action() is None
         ):
@@ -251,8 +249,8 @@ def _more(
         own["task_uuid"] = action.task_uuid
         own["task_level"], activity = _place(action.task_uuid, action.task_level, os.getpid())
     attributes = vars(record)
-    if not _has_no_extra(attributes):
-        extra = {name: value for name, value in attributes.items() if name not in _OWN}
+    if not is_without_extra(attributes):
+        extra = extra_of(attributes, own.get("task_uuid", ""))
         make_room(extra, frozenset(own))
         own |= extra
     return own, activity

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import logging
 from struct import Struct
-from typing import Any, Final, NamedTuple, final
+from typing import Final, NamedTuple, final
 from uuid import UUID
 
 from eliot_etw._counter import Counter
-from eliot_etw._safe import safe_repr, safe_str
 from eliot_etw.etw._levels import FAILURES, MESSAGES, level_logged
 from eliot_etw.etw._provider import Provider
 from eliot_etw.etw._records import TRACELOGGING_CHANNEL
 from eliot_etw.json import json_default
+from eliot_etw.stdlib._handler import SharedHandler
 from eliot_etw.stdlib._record_event import RecordEncoder
 from eliot_etw.typing import JsonDefault
 
@@ -45,7 +45,7 @@ _FAILED: Final = {number: _kind(number, MESSAGES | FAILURES) for number in _NUMB
 
 
 @final
-class EtwHandler(logging.Handler):
+class EtwHandler(SharedHandler):
     """Writes each record as one event, of a provider that is called as the logger is.
 
     So ``tracelog -guid *myapp.db`` listens to the logger ``myapp.db``, and ``*root`` to the root
@@ -96,24 +96,12 @@ class EtwHandler(logging.Handler):
         # Which provider the records of a logger go to; and those that are registered, by name.
         self._providers: dict[str, Provider] = {}
         self._registered = {self._top.name: self._top}
-        self._failed: dict[int, Counter] = {}
-        self._errors = Counter()
+        self._refused: dict[int, Counter] = {}
         self._shared = Counter()
         self._is_closed = False
         self._after_close = Counter()
         # Last, because logging closes every handler that it knows when the program exits.
         super().__init__(level)
-
-    def handle(self, record: logging.LogRecord) -> bool:
-        """Write a record if the filters let it pass. There is nothing that needs a lock."""
-        if self.filters:
-            passed: Any = self.filter(record)
-            if not passed:
-                return False
-            if isinstance(passed, logging.LogRecord):  # since Python 3.12
-                record = passed
-        self.emit(record)
-        return True
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a record if anybody wants it. Never raises."""
@@ -136,19 +124,9 @@ class EtwHandler(logging.Handler):
                 )
             code = provider.write(descriptor, *event)
             if code:
-                self._failed.setdefault(code, Counter()).add()
+                self._refused.setdefault(code, Counter()).add()
         except Exception:  # noqa: BLE001 - as all handlers do
-            self._errors.add()
-            self.handleError(record)
-
-    def _message(self, record: logging.LogRecord) -> str:
-        """Return a record's message; its parts, if they do not fit together."""
-        try:
-            return str(record.getMessage())
-        except Exception:  # noqa: BLE001 - arguments of any kind
-            self._errors.add()
-            self.handleError(record)
-            return f"{safe_str(record.msg)} {safe_repr(record.args)}"
+            self._failed(record)
 
     def close(self) -> None:
         """Unregister the providers. Records that still come are counted. May be called twice."""
@@ -172,7 +150,7 @@ class EtwHandler(logging.Handler):
             was cut; ``shared``: loggers that write to the provider of one above them;
             ``after_close``: records that came too late.
         """
-        failed = {code: counter.value for code, counter in sorted(self._failed.items())}
+        failed = {code: counter.value for code, counter in sorted(self._refused.items())}
         return {
             "failed": sum(failed.values()),
             **{f"failed_{code}": count for code, count in failed.items()},

@@ -3,12 +3,13 @@
 import pytest
 
 from eliot_etw import stdlib
-from eliot_etw.stdlib import etw
+from eliot_etw.stdlib import eliot_handler, etw
 
 
 def test_public_names():
     """Each public name leads to the thing itself."""
-    assert [etw.EtwHandler] == [getattr(stdlib, name) for name in stdlib.__all__]
+    things = [eliot_handler.EliotHandler, etw.EtwHandler]
+    assert things == [getattr(stdlib, name) for name in stdlib.__all__]
 
 
 def test_other_names():

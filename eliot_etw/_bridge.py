@@ -1,0 +1,45 @@
+"""What came from the standard library's `logging`, and what went there: neither goes back.
+
+A record that became a message never becomes a record again, and a message that became a record
+never a message. A loop between the two needs both, so there is none, whatever handlers,
+destinations, queues and threads lie in between.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Final
+
+from eliot_etw import _names as names
+from eliot_etw._safe import safe_str
+from eliot_etw.typing import MessageDict
+
+RECORD_TYPE: Final = "eliot:stdlib"
+"""The type of messages that were records, as in Eliot."""
+SOURCE: Final = "source"
+"""The field by which the traceback of a record says that it is one: it has that type's name."""
+MESSAGE_ATTRIBUTE: Final = "eliot_message"
+"""The attribute of records that were messages: the message."""
+
+_REPORTS: Final = (names.DESTINATION_FAILURE, names.SERIALIZATION_FAILURE)
+
+
+def was_record(message: MessageDict) -> bool:
+    """Say whether a message was a record, or tells of one that went wrong.
+
+    >>> was_record({"message_type": "eliot:stdlib"}), was_record({"message_type": "app:hello"})
+    (True, False)
+    """
+    kind = message.get(names.MESSAGE_TYPE)
+    if not isinstance(kind, str):
+        return False
+    if kind == names.TRACEBACK_TYPE:
+        return bool(message.get(SOURCE) == RECORD_TYPE)
+    # Reports hold the message as text.
+    is_report = kind in _REPORTS
+    return kind == RECORD_TYPE or (is_report and RECORD_TYPE in safe_str(message.get("message")))
+
+
+def was_message(attributes: Container[str]) -> bool:
+    """Say whether a record, of which these are the attributes, was a message."""
+    return MESSAGE_ATTRIBUTE in attributes
