@@ -40,7 +40,7 @@ def field(name: bytes, value: str) -> bytes:
     >>> field(b"UNIT", "a"), field(b"TEXT", "a\nb")
     (b'UNIT=a\n', b'TEXT\n\x03\x00\x00\x00\x00\x00\x00\x00a\nb\n')
     """
-    return bytes_field(name, value.encode("utf-8", "backslashreplace"))
+    return bytes_field(name, str.encode(value, "utf-8", "backslashreplace"))
 
 
 def bytes_field(name: bytes, value: bytes) -> bytes:
@@ -56,7 +56,10 @@ def bytes_field(name: bytes, value: bytes) -> bytes:
 
 def priority_of(message: MessageDict) -> int:
     """Return the priority of a message, as syslog numbers them: 2 for critical to 7 for debug."""
-    level = level_of(message)
+    try:
+        level = level_of(message)
+    except Exception:  # noqa: BLE001 - a level of any type, whose methods may raise anything
+        level = INFO
     found = (priority for least, priority in _PRIORITIES if level >= least)
     return next(found, _DEBUG_PRIORITY)
 
@@ -67,7 +70,7 @@ def legal_name(name: str) -> bytes:
     >>> legal_name("user-id"), legal_name("_x"), legal_name("2nd"), legal_name("message")
     (b'USER_ID', b'X', b'FIELD_2ND', b'FIELD_MESSAGE')
     """
-    legal = _NOT_LEGAL.sub("_", name.upper()).lstrip("_")
+    legal = _NOT_LEGAL.sub("_", str.upper(name)).lstrip("_")
     if not legal or legal[0].isdigit() or _RESERVED.match(legal):
         legal = _BEFORE + legal
     return legal[:_MAX_NAME].encode()
@@ -92,7 +95,8 @@ def sentence_of(message: MessageDict, default: JsonDefault) -> str:
     >>> sentence_of({"message_type": "shop:paid", "amount": 3, "by": "card"}, repr)
     'shop:paid amount=3 by=card'
     """
-    said = [safe_str(type_of(message) or "message")]
+    kind = type_of(message)
+    said = ["message" if kind is None else safe_str(kind)]
     if names.ACTION_STATUS in message:
         said.append(safe_str(message[names.ACTION_STATUS]))
     why = [safe_str(message[name]) for name in (names.EXCEPTION, names.REASON) if name in message]
@@ -123,4 +127,6 @@ def _one_line(text: str) -> str:
 
 def _text(value: Any, default: JsonDefault) -> str:
     """Write a value: a text as it is, anything else as JSON."""
-    return str.__str__(value) if isinstance(value, str) else value_text(value, default)
+    # Not isinstance(), which asks the value for its class: that may raise.
+    is_text = issubclass(type(value), str)
+    return str.__str__(value) if is_text else value_text(value, default)

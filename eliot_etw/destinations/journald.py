@@ -99,7 +99,7 @@ class JournaldDestination:
             key = key, message["log_level"], None
         try:
             entry = task_field + self._kinds[key] + line
-        except (KeyError, TypeError):
+        except Exception:  # noqa: BLE001 - a new kind, or one whose methods raise anything
             entry = task_field + self._kind_fields(message, key) + line
         if self._has_more:
             entry += b"".join(self._more(message))

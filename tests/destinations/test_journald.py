@@ -13,9 +13,10 @@ from pathlib import Path
 import pytest
 
 from eliot_etw import add_destinations, log_message, start_action
-from eliot_etw.destinations import JournaldDestination
-from eliot_etw.sources import JournalSource
+from eliot_etw.destinations import FileDestination, JournaldDestination
+from eliot_etw.sources import FileSource, JournalSource
 from tests import _journal
+from tests.test_hostile_values import HOSTILE
 
 ROOT = Path(__file__).resolve().parents[2]
 PLACE = {"task_uuid": "u", "task_level": [1], "timestamp": 1.5}
@@ -202,6 +203,24 @@ class TestEntry:
         """What JSON does not know is converted as the user says."""
         entry = written({"x": {1}, **PLACE}, json_default=lambda value: f"{len(value)} in a set")
         assert json.loads(entry["MESSAGE"])["x"] == "1 in a set"
+
+
+@pytest.mark.parametrize("options", [{}, {"sentences": True, "index_fields": True}])
+def test_hostile_values(tmp_path, options):
+    """Whatever is logged arrives as a file has it."""
+    log, file = Log(_journal.shared(), **options), FileDestination(tmp_path / "log")
+    for make in HOSTILE.values():
+        value = make()
+        for fields in ({"v": value}, {"message_type": value}, {"log_level": value}):
+            log.destination({**fields, **PLACE})
+            file({**fields, **PLACE})
+    log.destination.close()
+    file.close()
+    journal = log.journal
+    journal.sync()
+    found = list(JournalSource(directory=journal.logs, identifier=log.identifier))
+    assert repr(found) == repr(list(FileSource(tmp_path / "log")))
+    assert len(found) == 3 * len(HOSTILE)
 
 
 class TestOptions:
