@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.level_filter import LevelFilter
     from eliot_etw.destinations.memory import MemoryDestination
     from eliot_etw.destinations.redacted import RedactedDestination
+    from eliot_etw.destinations.rotating_file import RotatingFileDestination
 
 __all__ = [
     "BackgroundDestination",
@@ -22,6 +23,7 @@ __all__ = [
     "LevelFilter",
     "MemoryDestination",
     "RedactedDestination",
+    "RotatingFileDestination",
 ]
 
 _MODULES = {
@@ -33,6 +35,7 @@ _MODULES = {
     "LevelFilter": "level_filter",
     "MemoryDestination": "memory",
     "RedactedDestination": "redacted",
+    "RotatingFileDestination": "rotating_file",
 }
 
 

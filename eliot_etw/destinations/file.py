@@ -68,7 +68,7 @@ class FileDestination:
         self._torn = False
         if isinstance(file, (str, os.PathLike)):
             self._path = os.path.abspath(os.fspath(file))
-            self._fd = _open_to_append(self._path)
+            self._fd = self._open(self._path)
             self._torn = _ends_within_a_line(self._path)
             # A pipe that has others at its end takes so many bytes at once, and no more.
             self._is_regular = os.path.isfile(self._path)
@@ -83,6 +83,10 @@ class FileDestination:
     def takes_batches(self) -> bool:
         """Whether `write_lines` writes many lines at once: to a path that is a regular file."""
         return self._is_plain and self._is_regular
+
+    def _open(self, path: str) -> int:
+        """Open the path; what else is to be done to a file that is written to comes in here."""
+        return open_to_append(path)
 
     def _take(self, file: IO[Any]) -> None:
         """Find out how to write to an open file."""
@@ -206,7 +210,7 @@ class FileDestination:
         if self._fd < 0:
             msg = f"The destination must not be closed, got that of {self.file!r}, which is."
             raise RuntimeError(f"{msg} Make a new FileDestination.")
-        new = _open_to_append(self._path)
+        new = self._open(self._path)
         try:
             # Atomic: what other threads write meanwhile goes into the one file or the other.
             os.dup2(new, self._fd, inheritable=False)
@@ -228,7 +232,7 @@ class FileDestination:
         return {"failed": self._failed.value}
 
 
-def _open_to_append(path: str) -> int:
+def open_to_append(path: str) -> int:
     """Open a file so that each write lands at its end, whole, however many processes write."""
     if sys.platform == "win32":
         return _open_to_append_on_windows(path)

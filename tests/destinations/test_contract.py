@@ -27,6 +27,7 @@ from eliot_etw.destinations import (
     LevelFilter,
     MemoryDestination,
     RedactedDestination,
+    RotatingFileDestination,
 )
 from eliot_etw.sources import EtlSource, FileSource, JournalSource
 from eliot_etw.testing import RecordingEtw
@@ -144,6 +145,17 @@ def redacting(folder):
     return RedactedDestination(inner, keys=()), lambda: inner.messages
 
 
+def rotating(folder):
+    """Make a file that is put aside all the time, and what reads all of it."""
+    log = folder / "test.log"
+
+    def read():
+        files = [*sorted(folder.glob("test.log.[0-9]*")), log]
+        return [message for file in files for message in FileSource(file)]
+
+    return RotatingFileDestination(log, max_bytes=1_000), read
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
     "BackgroundDestination": [background_file, background_memory],
@@ -154,6 +166,7 @@ ENTRIES = {
     "LevelFilter": [levels],
     "MemoryDestination": [memory],
     "RedactedDestination": [redacting],
+    "RotatingFileDestination": [rotating],
 }
 MAKERS = [make for makers in ENTRIES.values() for make in makers]
 
