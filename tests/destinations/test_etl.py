@@ -22,9 +22,12 @@ from eliot_etw.destinations import EtlFileDestination, FileDestination
 from eliot_etw.etw import provider_guid, read_etl
 from eliot_etw.parse import Parser
 from eliot_etw.sources import EtlSource, FileSource, merge_by_time
+from tests.etw import test_etl as reading
+from tests.etw.test_etl import ask, has
 from tests.etw.test_etl_writer import FullDisk
 
 PLACE = {"task_uuid": "x", "task_level": [1], "timestamp": 1_750_000_000.5}
+renames = pytest.mark.skipif(os.name == "nt", reason="Windows renames no file that is open")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 ignore_fork_in_threads = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
@@ -143,7 +146,9 @@ class TestLaw:
         (task,) = Parser.parse_stream(found)
         assert task.is_complete()
 
-    @pytest.mark.parametrize("timestamp", [None, -1.0, 1e12, float("nan"), float("inf"), "now", 2**80, [1]])
+    @pytest.mark.parametrize(
+        "timestamp", [None, -1.0, 1e12, float("nan"), float("inf"), "now", 2**80, [1]]
+    )
     def test_no_time(self, make, path, timestamp):
         """A message without a sensible time is an event of now, and says what it said."""
         before = time.time()
@@ -254,6 +259,63 @@ class TestEvents:
             EtlFileDestination(path / "x.etl")
 
 
+class TestOthers:
+    """What independent readers make of it."""
+
+    @staticmethod
+    def log(make, path):
+        """Log an action with a message in it, twice; return how many events that is."""
+        destination = make(path, provider_name="My-App")
+        add_destinations(destination)
+        for n in range(2):
+            with start_action(action_type="app:all"), start_action(action_type="app:part", n=n):
+                log_message("app:said", text="hello")
+        remove_destination(destination)
+        destination.close()
+        return 10
+
+    @pytest.mark.skipif(not has("dissect.etl"), reason="dissect.etl is not installed")
+    def test_dissect(self, make, path):
+        """dissect.etl reads every event: its schema, its provider, its activities."""
+        count = self.log(make, path)
+        found = [one for one in ask("_read_with_dissect.py", path) if one["schema"]]
+        assert count == len(found)
+        assert found == [reading.TestDissect.as_dissect(one) for one in read_etl(path)]
+
+    @pytest.mark.skipif(not has("etl"), reason="etl-parser is not installed")
+    def test_etl_parser(self, make, path):
+        """etl-parser reads every event, and the fields of which it knows the types."""
+        count = self.log(make, path)
+        found = ask("_read_with_etl_parser.py", path)
+        assert [(os.getpid(), threading.get_native_id())] * count == [
+            (one["process"], one["thread"]) for one in found
+        ]
+        assert ["0", "1"] == [one["fields"]["n"] for one in found if "n" in one["fields"]]
+
+
+class TestCost:
+    """What a message costs."""
+
+    def test_calls(self, make, path):
+        """A message that may wait is written by three functions of Python, one of them made."""
+        destination = make(path, flush_interval_s=1000)
+        message = {**PLACE, "message_type": "app:message", "key": 123, "other": "abc"}
+        for _ in range(3):
+            destination(message)
+        called = []
+
+        def note(frame, event, _argument):
+            if event == "call":
+                called.append(frame.f_code.co_name)
+
+        sys.setprofile(note)
+        try:
+            destination(message)
+        finally:
+            sys.setprofile(None)
+        assert ["__call__", "write", "encode"] == called
+
+
 class TestWhen:
     """When messages are in the file."""
 
@@ -333,6 +395,7 @@ class TestExistingFile:
         assert [[2], [0], [1]] == [numbers(one) for one in (path, *old)]
 
     @pytest.mark.skipif(sys.platform == "win32", reason="Windows renames no file that is open")
+    @renames
     def test_of_a_program_that_runs(self, make, path):
         """One that is being written to goes on under its new name: nothing is lost."""
         first, second = make(path), None
