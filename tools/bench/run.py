@@ -26,6 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where _environme
 import etl_speed
 import etw_speed
 import import_cost
+import journald_speed
 import logging_speed
 import reading_speed
 from _environment import ROOT, SetUpError, prepare, this_interpreter
@@ -35,7 +36,14 @@ RESULTS = Path(__file__).parent / "results.json"
 README = ROOT / "README.md"
 BEGIN = "<!-- numbers: written by tools/bench/run.py -->"
 END = "<!-- end of numbers -->"
-BENCHMARKS = (logging_speed, reading_speed, import_cost, etw_speed, etl_speed)
+BENCHMARKS = (
+    logging_speed,
+    reading_speed,
+    import_cost,
+    etw_speed,
+    etl_speed,
+    journald_speed,
+)
 PACKAGES = (
     "eliot",
     "eliot-tree",
