@@ -21,8 +21,8 @@ from eliot_etw.typing import JsonDefault, MessageDict
 # if such code, or another thread meanwhile, changes a list or dict that is being written (a
 # default function), or raises (a slot of a dataclass that was never set, a time zone). Only the
 # attribute `value` of enums is left, for which it has no option.
-_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
-LINE_OPTIONS = _OPTIONS | orjson.OPT_APPEND_NEWLINE
+VALUE_OPTIONS = orjson.OPT_PASSTHROUGH_DATACLASS | orjson.OPT_PASSTHROUGH_DATETIME
+LINE_OPTIONS = VALUE_OPTIONS | orjson.OPT_APPEND_NEWLINE
 
 # Beyond this depth a value becomes its repr. Readers give up earlier than writers: Python's json
 # at its recursion limit of 1,000 frames, others at 512.
@@ -68,7 +68,7 @@ def encode_strictly(message: MessageDict, default: JsonDefault) -> bytes:
     Raises:
         TypeError: If the message holds what JSON or the default function does not know.
     """
-    return orjson.dumps(message, lambda value: _convert(value, default), _OPTIONS)
+    return orjson.dumps(message, lambda value: _convert(value, default), VALUE_OPTIONS)
 
 
 def encode_carefully(message: Any, default: JsonDefault = json_default) -> bytes:
@@ -92,7 +92,7 @@ def _fragment(value: Any, default: JsonDefault) -> orjson.Fragment:
 def value_text(value: Any, default: JsonDefault) -> str:
     """Write a value of a message as `encode_line` does within the line."""
     try:
-        return orjson.dumps(value, None, _OPTIONS).decode()
+        return orjson.dumps(value, None, VALUE_OPTIONS).decode()
     except TypeError:
         return "".join(_Pieces(default).of(value))
 
@@ -158,7 +158,7 @@ class _Pieces:
         if len(self._open) >= _MAX_DEPTH - _ORJSON_DEPTH and type(value) not in _PLAIN:
             return None
         try:
-            return orjson.dumps(value, None, _OPTIONS).decode()
+            return orjson.dumps(value, None, VALUE_OPTIONS).decode()
         except TypeError:
             return None
 

@@ -22,7 +22,14 @@ from eliot_etw.etw._message_plan import (
     Plan,
     TooLong,
 )
-from eliot_etw.etw._message_wire import Fields, cuts, fields_of, lay_out, typed_fields
+from eliot_etw.etw._message_wire import (
+    Fields,
+    cuts,
+    fallback_fields,
+    fields_of,
+    lay_out,
+    typed_fields,
+)
 from eliot_etw.etw._records import TRACELOGGING_CHANNEL
 from eliot_etw.etw._schema import Schema, encode_metadata
 from eliot_etw.exceptions import InvalidEvent
@@ -183,9 +190,28 @@ class MessageEncoder:
                 typed = typed_fields(message, self._default)
                 plan = self._plans[keys, (*map(type, typed.values()),)]
                 return plan.encode(typed, is_enabled, None)
+            if len(self._plans) >= self._max_schemas:
+                return self._encode_as_fallback(message, is_enabled)
         except Exception:  # noqa: BLE001, S110 - see above
             pass
         return self._encode_carefully(message, is_enabled)
+
+    def _encode_as_fallback(
+        self, message: MessageDict, is_enabled: IsEnabled | None
+    ) -> Event | None:
+        """Make an event of one field for all that other messages do not have.
+
+        In a program that logs ever new keys most messages come here, to which `_encode_carefully`
+        would be three times as slow. Raises if the message is not so easy.
+        """
+        summary = _summary(message, *self.level_and_keyword(message))
+        if is_enabled is not None and not is_enabled(summary.level, summary.keyword):
+            return None
+        wire = fallback_fields(message)
+        plan = self._fallback_plans[tuple(wire), (*map(type, wire.values()),)]
+        event = plan.encode(wire, None, self._form(plan, summary, wire))
+        self._fallbacks.add()
+        return event
 
     def level_and_keyword(self, message: MessageDict) -> tuple[int, int]:
         """Return the level and the keyword that the event of a message has."""

@@ -10,7 +10,7 @@ from uuid import UUID
 from orjson import Fragment, dumps
 
 from eliot_etw import _names as names
-from eliot_etw._json import decode_line, encode_carefully, value_text
+from eliot_etw._json import VALUE_OPTIONS, decode_line, encode_carefully, value_text
 from eliot_etw.etw._message_layout import ACTION, PLACE, REST, TRUNCATED, TYPES
 from eliot_etw.etw._message_plan import Absent, Json, TightJson, Unfit, Unsigned, is_level, zoned
 from eliot_etw.etw._schema import MAX_FIELDS
@@ -70,6 +70,19 @@ def typed_fields(message: MessageDict, default: JsonDefault) -> MessageDict:
         if type(better) is Json:  # under one of our names, it would be taken for ours
             raise Unfit
     return typed
+
+
+def fallback_fields(message: MessageDict) -> MessageDict:
+    """Do what `lay_out` does as a fallback, for a message that has all it should and is easy.
+
+    Raises:
+        KeyError, TypeError: If it is not so easy.
+    """
+    wire = {name: message[name] for name in PLACE}
+    wire |= {name: message[name] for name in TYPES if name in message}
+    rest = {name: value for name, value in message.items() if name not in wire}
+    wire[REST] = Json(dumps(rest, None, VALUE_OPTIONS).decode())
+    return wire
 
 
 _LEFT: Final = frozenset({str, bool, float, type(None), list, tuple, dict})
