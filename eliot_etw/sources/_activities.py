@@ -45,7 +45,7 @@ _Key = tuple[UUID, int]
 class _Activity:
     """An activity that was started and did not stop yet."""
 
-    __slots__ = ("last", "level", "name", "provider", "task")
+    __slots__ = ("last", "level", "name", "origin", "provider", "task")
 
     def __init__(self, task: str, level: tuple[int, ...], event: EtlEvent, name: str) -> None:
         self.task = task
@@ -53,6 +53,7 @@ class _Activity:
         self.last = 0
         self.provider = event.provider_id
         self.name = name
+        self.origin = _origin(event)
 
     def next_level(self) -> list[int]:
         """Take the next place within it."""
@@ -157,6 +158,10 @@ class ActivityTracker:
         if ended.name != name:  # as .NET's WorkStart and WorkStop
             message[ACTION_TYPE] = ended.name
             message["etw:event"] = name
+        # As in any action, the end need not say again what the start said.
+        for field, value in ended.origin.items():
+            if message[field] == value:
+                del message[field]
         level = ended.next_level()
         self._forget(key, [ended])
         return _placed(message, event, ended.task, level)
@@ -217,10 +222,17 @@ def _add_fields(message: MessageDict, event: EtlEvent, decoded: DecodedEvent) ->
             taken = {*fields, *message}
             name = name_beside(f"event:{name}", taken)  # noqa: PLW2901 - the name it gets
         message[name] = value
-    message["etw:provider"] = json_value(event.provider_name) or str(event.provider_id)
-    message["etw:level"] = event.level
-    message["etw:pid"] = event.process_id
-    message["etw:tid"] = event.thread_id
+    message.update(_origin(event))
+
+
+def _origin(event: EtlEvent) -> MessageDict:
+    """Say where an event comes from."""
+    return {
+        "etw:provider": json_value(event.provider_name) or str(event.provider_id),
+        "etw:level": event.level,
+        "etw:pid": event.process_id,
+        "etw:tid": event.thread_id,
+    }
 
 
 def _add_ids(message: MessageDict, event: EtlEvent) -> None:

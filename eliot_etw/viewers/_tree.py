@@ -85,8 +85,9 @@ class TreeText:
                 yield from self._layout.heading(node)
                 pieces.insert(1, f"{look.faint}{self.id(uuid)}{look.off}")
             yield self._layout.line(item, pieces)
-            if node.has_failed:
-                yield from self._layout.failure(item, self._failure(node))
+            failure = self._failure(node) if node.has_failed else ""
+            if failure:
+                yield from self._layout.failure(item, failure)
             for key, text in blocks:
                 # The failure above it is name enough for a traceback.
                 name = "" if key == TRACEBACK and node.has_failed else self._name(key)
@@ -194,7 +195,7 @@ class TreeText:
         return f"{self._look.warning}{text}{self._look.off}"
 
     def _failure(self, node: Node) -> str:
-        """Say why an action failed, or of which exception a traceback is."""
+        """Say why an action failed, or of which exception a traceback is, if it is known."""
         message = (node.end if node.kind == ACTION else node.start) or {}
         exception, reason = message.get(EXCEPTION), message.get(REASON)
         said = [str(exception).removeprefix("builtins.")] if exception is not None else []

@@ -191,6 +191,12 @@ class TestActions:
         assert start["task_uuid"] == stop["task_uuid"]
         assert ("WorkStart", "WorkStop") == (stop["action_type"], stop["etw:event"])
 
+    def test_end_does_not_repeat(self):
+        """Where an event comes from is said by the start; by the end, if that is different."""
+        start, stop = messages(made(START, A, pid=3), made(STOP, A, pid=3, level=5))
+        assert {"etw:provider", "etw:level", "etw:pid", "etw:tid"} < start.keys()
+        assert {"etw:level": 5} == {n: stop[n] for n in stop if n.startswith("etw:")}
+
     ids = st.none() | st.sampled_from([A, B, C])
 
     @given(

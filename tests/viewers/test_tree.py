@@ -118,6 +118,10 @@ class TestLines:
         text = draw(f"1 start a \n 2 fail a {fields}")
         assert text.splitlines()[1:] == [f"   {line}"]
 
+    def test_failure_with_nothing_to_say(self, draw):
+        """A failure of which nothing is known is no empty line."""
+        assert draw("1 start a \n 2 fail a") == "✗ a [8c668cde]"
+
     def test_reason_of_several_lines(self, draw):
         """A reason is shown in full, each line in its place."""
         text = draw('1 start a \n 2 fail a exception="E" reason="one\\ntwo"')
@@ -438,7 +442,7 @@ class TestHostileLogs:
         messages = log("""
             1 start a
             2.1 start b
-            2.2 fail b
+            2.2 fail b reason="no"
             4.1 start c
             5 @2 end a n=5
         """)
@@ -447,7 +451,7 @@ class TestHostileLogs:
             "12:00:00.000   2.00s< + a [8c668cde] => n=5\n"
             "12:00:00.100   100ms  |- X b\n"
             + " " * 22
-            + "|     \n"
+            + "|     no\n"
             + " " * 22
             + "|- ~ missing message 3\n"
             "12:00:00.300          `- ? c (no end)\n"
