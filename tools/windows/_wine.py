@@ -121,6 +121,7 @@ class WindowsPython:
 
 def find_assembled(root: Path) -> list[WindowsPython]:
     """List the Windows Pythons that were assembled, oldest first."""
+    root = root.resolve()  # Wine takes no other
     versions = [
         folder.name.removeprefix("python")
         for folder in root.glob("python3.*")
