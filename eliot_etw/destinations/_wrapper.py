@@ -15,6 +15,13 @@ from eliot_etw.typing import Destination, MessageDict
 CLOSE_TIMEOUT_S: Final = 5.0
 """How long the end waits for what is held back to be delivered, if nothing else is said."""
 
+# Values that nobody can change.
+_PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
+# What a message may have that needs no copy: one list is its level.
+_PLAIN_OR_LIST: Final = _PLAIN | {list}
+# How many containers of a message are copied, and so how deep; what is beyond stays as it is.
+_MOST_COPIES: Final = 200
+
 
 class Wrapper:
     """A destination around another one, which it calls with what it lets pass.
@@ -56,6 +63,9 @@ class Wrapper:
         Args:
             deadline: When to be done, on the clock of `time.monotonic`.
         """
+
+    def _forget(self) -> None:
+        """Forget what is held back, in a forked child: it is the parent's to deliver."""
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Deliver what is held back, and close what is inside, if it can be closed.
@@ -108,5 +118,45 @@ def _finish_with_multiprocessing() -> None:
         )
 
 
+def _begin_anew() -> None:
+    """Make a forked child a process that holds nothing back, and will finish what it does."""
+    for wrapper in list(_holding.values()):
+        wrapper._forget()
+    _finish_with_multiprocessing()
+
+
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_finish_with_multiprocessing)
+    os.register_at_fork(after_in_child=_begin_anew)
+
+
+def as_it_is(message: MessageDict) -> MessageDict:
+    """Return a message that stays as it is now, whatever the program does with its values.
+
+    Returns:
+        The message itself, if all its values are plain; else a copy, with copies of the
+        containers in it. Other objects are in it as they are.
+    """
+    types = [*map(type, message.values())]
+    is_plain = types.count(list) < 2 and _PLAIN_OR_LIST.issuperset(types)
+    return message if is_plain else _copy(message, {})
+
+
+def _copy(value: Any, copies: dict[int, Any]) -> Any:
+    """Copy a message, and the containers in it; `copies` has those that are copied already."""
+    if type(value) in _PLAIN or len(copies) > _MOST_COPIES:
+        return value
+    known = copies.get(id(value))
+    if known is not None:
+        return known
+    copy: Any = value
+    if isinstance(value, dict):
+        copy = copies[id(value)] = {}
+        copy.update((key, _copy(item, copies)) for key, item in list(dict.items(value)))
+    elif isinstance(value, list):
+        copy = copies[id(value)] = []
+        copy.extend(_copy(item, copies) for item in list.copy(value))
+    elif type(value) is tuple:
+        copy = tuple(_copy(item, copies) for item in value)
+    elif type(value) in (set, bytearray):
+        copy = value.copy()
+    return copy

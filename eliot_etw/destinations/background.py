@@ -19,7 +19,7 @@ from eliot_etw._counter import Counter
 from eliot_etw._json import LINE_OPTIONS, decode_line
 from eliot_etw._logger import DESTINATIONS
 from eliot_etw._task_level import new_task_uuid
-from eliot_etw.destinations._wrapper import CLOSE_TIMEOUT_S, Wrapper, finish_at_exit
+from eliot_etw.destinations._wrapper import CLOSE_TIMEOUT_S, Wrapper, as_it_is, finish_at_exit
 from eliot_etw.destinations.file import FileDestination
 from eliot_etw.typing import Destination, MessageDict
 
@@ -38,13 +38,6 @@ _LOOK_S: Final = 0.001
 _BETWEEN_REPORTS_S: Final = 1.0
 # How long a fork waits for the writer to be between two writes.
 _FORK_TIMEOUT_S: Final = 1.0
-
-# Values that nobody can change.
-_PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
-# What a message may have that needs no copy: one list is its level.
-_PLAIN_OR_LIST: Final = _PLAIN | {list}
-# How many containers of a message are copied, and so how deep; what is beyond stays as it is.
-_MOST_COPIES: Final = 200
 
 _Failure: TypeAlias = tuple[MessageDict, Exception]
 
@@ -111,11 +104,11 @@ class BackgroundDestination(Wrapper):
         self._when_full = when_full
         self._block_timeout_s = block_timeout_s
         self._is_over = False
-        self._begin()
+        self._forget()
         _all.add(self)
         finish_at_exit(self)
 
-    def _begin(self) -> None:
+    def _forget(self) -> None:
         """Begin with an empty queue and no writer: at first, and in a forked child."""
         self._queue: deque[Any] = deque()
         self._delivered = 0
@@ -154,9 +147,7 @@ class BackgroundDestination(Wrapper):
             except TypeError:
                 queue.append(self._file.encode(message))
         else:
-            types = [*map(type, message.values())]
-            is_safe = types.count(list) < 2 and _PLAIN_OR_LIST.issuperset(types)
-            queue.append(message if is_safe else _copy(message, {}))
+            queue.append(as_it_is(message))
         if self._is_asleep:
             self._wake()
 
@@ -362,10 +353,14 @@ class BackgroundDestination(Wrapper):
             sleep(_LOOK_S)
         return True
 
-    def _finish(self, deadline: float) -> None:
-        """Have the writer deliver what is queued, and end; then messages are delivered at once."""
+    def _stop(self) -> None:
+        """Have the writer deliver what is queued, and end."""
         self._stops = True
         self._ring()
+
+    def _finish(self, deadline: float) -> None:
+        """Stop, and wait for it; then messages are delivered at once."""
+        self._stop()
         writer = self._writer
         if writer is not None and not self._is_writer():
             writer.join(max(0.0, deadline - monotonic()))
@@ -434,35 +429,5 @@ def _after_fork_in_parent() -> None:
         each._after_fork_in_parent()
 
 
-def _after_fork_in_child() -> None:
-    for each in list(_all):
-        each._begin()
-
-
 if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(
-        before=_before_fork,
-        after_in_parent=_after_fork_in_parent,
-        after_in_child=_after_fork_in_child,
-    )
-
-
-def _copy(value: Any, copies: dict[int, Any]) -> Any:
-    """Copy a message, and the containers in it; `copies` has those that are copied already."""
-    if type(value) in _PLAIN or len(copies) > _MOST_COPIES:
-        return value
-    known = copies.get(id(value))
-    if known is not None:
-        return known
-    copy: Any = value
-    if isinstance(value, dict):
-        copy = copies[id(value)] = {}
-        copy.update((key, _copy(item, copies)) for key, item in list(dict.items(value)))
-    elif isinstance(value, list):
-        copy = copies[id(value)] = []
-        copy.extend(_copy(item, copies) for item in list.copy(value))
-    elif type(value) is tuple:
-        copy = tuple(_copy(item, copies) for item in value)
-    elif type(value) in (set, bytearray):
-        copy = value.copy()
-    return copy
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)

@@ -548,7 +548,7 @@ print(counts[0], counts[1])
         destination = make(FileDestination(path))
         destination({"message_type": "t"})
         destination.flush()
-        destination._begin()
+        destination._forget()
         assert destination.stats()["delivered"] == 0
 
     @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
