@@ -327,6 +327,14 @@ class TestWine:
         assert found["traceloggingdynamic"] == "traceloggingdynamic == 1.0.1"
         assert ";" not in found["tzdata"]
 
+    def test_stamp(self, setup, tmp_path):
+        """What was assembled of the same parts is used again; after a change it is not."""
+        stamp = tmp_path / "stamp"
+        stamp.write_text(setup.fingerprint("3.11"))
+        found = [setup.is_done(stamp, setup.fingerprint(version)) for version in ("3.11", "3.13")]
+        assert found == [True, False]
+        assert not setup.is_done(tmp_path / "none", setup.fingerprint("3.11"))
+
     def test_patch_levels(self, setup, tmp_path):
         """The method that the DLL calls becomes a class method, once."""
         metadata = tmp_path / "importlib" / "metadata" / "__init__.py"

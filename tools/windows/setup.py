@@ -27,6 +27,7 @@ from _environment import ROOT, Interpreter, SetUpError, find_interpreters, this_
 from _wine import ASSEMBLED, RECORDER, WindowsPython, start_server, wine_environment
 
 HERE = Path(__file__).resolve().parent
+SOURCES = ("setup.py", "etwrec.c", "python_launcher.c", "python.manifest")
 VERSIONS = ("3.11", "3.13")
 COMPILER = "x86_64-w64-mingw32-gcc"
 RESOURCE_COMPILER = "x86_64-w64-mingw32-windres"
@@ -121,9 +122,9 @@ def install_debian_packages(log: Path) -> None:
 
 def fingerprint(*also: object) -> str:
     """Digest what decides what is assembled; stamps hold it, so that a change is noticed."""
-    digest = hashlib.sha256(repr(also).encode())
-    for path in (*sorted(HERE.glob("*.[cp]*")), ROOT / "setup.cfg"):
-        digest.update(path.read_bytes() if path.is_file() else b"")
+    digest = hashlib.sha256(repr((also, requirements())).encode())
+    for name in SOURCES:
+        digest.update((HERE / name).read_bytes())
     return digest.hexdigest()
 
 
