@@ -7,6 +7,7 @@ destinations, queues and threads lie in between.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Container
 from typing import Final
 
@@ -20,6 +21,13 @@ SOURCE: Final = "source"
 """The field by which the traceback of a record says that it is one: it has that type's name."""
 MESSAGE_ATTRIBUTE: Final = "eliot_message"
 """The attribute of records that were messages: the message."""
+
+OWN_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+    "taskName",  # since Python 3.12
+    "message",
+    "asctime",
+}
+"""What each record has by itself, and what formatters add to it."""
 
 _REPORTS: Final = (names.DESTINATION_FAILURE, names.SERIALIZATION_FAILURE)
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.file import FileDestination
     from eliot_etw.destinations.journald import JournaldDestination
     from eliot_etw.destinations.level_filter import LevelFilter
+    from eliot_etw.destinations.logging import LoggingDestination
     from eliot_etw.destinations.memory import MemoryDestination
     from eliot_etw.destinations.redacted import RedactedDestination
     from eliot_etw.destinations.rotating_file import RotatingFileDestination
@@ -21,6 +22,7 @@ __all__ = [
     "FileDestination",
     "JournaldDestination",
     "LevelFilter",
+    "LoggingDestination",
     "MemoryDestination",
     "RedactedDestination",
     "RotatingFileDestination",
@@ -33,6 +35,7 @@ _MODULES = {
     "FileDestination": "file",
     "JournaldDestination": "journald",
     "LevelFilter": "level_filter",
+    "LoggingDestination": "logging",
     "MemoryDestination": "memory",
     "RedactedDestination": "redacted",
     "RotatingFileDestination": "rotating_file",

@@ -9,15 +9,20 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from eliot_etw.stdlib.eliot_handler import EliotHandler
     from eliot_etw.stdlib.etw import EtwHandler
+    from eliot_etw.stdlib.task_context import TaskContextFilter, TaskContextRecordFactory
 
 __all__ = [
     "EliotHandler",
     "EtwHandler",
+    "TaskContextFilter",
+    "TaskContextRecordFactory",
 ]
 
 _MODULES = {
     "EliotHandler": "eliot_handler",
     "EtwHandler": "etw",
+    "TaskContextFilter": "task_context",
+    "TaskContextRecordFactory": "task_context",
 }
 
 

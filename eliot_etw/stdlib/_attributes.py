@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from typing import Any, Final
 
 from eliot_etw import _names as names
+from eliot_etw._bridge import OWN_ATTRIBUTES
 
-# What each record has by itself, and what formatters add to it.
-_OWN: Final = frozenset(vars(logging.makeLogRecord({}))) | {"taskName", "message", "asctime"}
-is_without_extra: Final = _OWN.issuperset
+is_without_extra: Final = OWN_ATTRIBUTES.issuperset
 """Says of a record's attributes whether there is nothing from `extra`."""
 
 
@@ -21,7 +19,7 @@ def extra_of(attributes: dict[str, Any], task_uuid: str) -> dict[str, Any]:
         task_uuid: The task that it is logged in, empty if there is none. That a filter or a
             factory of ours wrote the same to the record says nothing more.
     """
-    extra = {name: value for name, value in attributes.items() if name not in _OWN}
+    extra = {name: value for name, value in attributes.items() if name not in OWN_ATTRIBUTES}
     given = extra.get(names.TASK_UUID)
     if isinstance(given, str) and given in ("", task_uuid):
         del extra[names.TASK_UUID]

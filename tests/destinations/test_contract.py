@@ -1,6 +1,7 @@
 """Tests of what every destination promises; one without an entry or a page here fails."""
 
 import io
+import logging
 import threading
 from copy import deepcopy
 from pathlib import Path
@@ -25,6 +26,7 @@ from eliot_etw.destinations import (
     FileDestination,
     JournaldDestination,
     LevelFilter,
+    LoggingDestination,
     MemoryDestination,
     RedactedDestination,
     RotatingFileDestination,
@@ -88,6 +90,16 @@ def levels(folder):
     """Make a filter that lets everything pass, and what reads it back."""
     inner = MemoryDestination()
     return LevelFilter(inner, level=-(10**301)), lambda: inner.messages
+
+
+def logger(folder):
+    """Make a destination that logs to a logger of the standard library, and what reads that."""
+    records = []
+    handler = logging.Handler()
+    handler.emit = records.append
+    kept_by = logging.Logger("test", level=1)
+    kept_by.addHandler(handler)
+    return LoggingDestination(kept_by), lambda: [record.eliot_message for record in records]
 
 
 def provider(folder):
@@ -164,6 +176,7 @@ ENTRIES = {
     "FileDestination": [path, bytes_in_memory, text_in_memory],
     "JournaldDestination": [journal, journal_for_people],
     "LevelFilter": [levels],
+    "LoggingDestination": [logger],
     "MemoryDestination": [memory],
     "RedactedDestination": [redacting],
     "RotatingFileDestination": [rotating],

@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from eliot_etw import current_action, start_action
+from eliot_etw import _bridge, current_action, start_action
 from eliot_etw.etw import FileTime, activity_id, provider_guid
-from eliot_etw.stdlib import EtwHandler, _attributes
+from eliot_etw.stdlib import EtwHandler
 from eliot_etw.stdlib import etw as module
 from eliot_etw.testing import RecordingEtw
 from tests.etw._schemas import PATIENT
@@ -255,7 +255,9 @@ class TestExtra:
     )
     def test_whatever_it_is(self, extra, message):
         """Each record becomes an event that can be decoded, with all of its extra fields."""
-        extra = {name: value for name, value in extra.items() if name not in _attributes._OWN}
+        extra = {
+            name: value for name, value in extra.items() if name not in _bridge.OWN_ATTRIBUTES
+        }
         with RecordingEtw() as etw:
             handler = EtwHandler()
             handler.handle(record(msg=message, **extra))

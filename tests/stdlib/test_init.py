@@ -3,12 +3,17 @@
 import pytest
 
 from eliot_etw import stdlib
-from eliot_etw.stdlib import eliot_handler, etw
+from eliot_etw.stdlib import eliot_handler, etw, task_context
 
 
 def test_public_names():
     """Each public name leads to the thing itself."""
-    things = [eliot_handler.EliotHandler, etw.EtwHandler]
+    things = [
+        eliot_handler.EliotHandler,
+        etw.EtwHandler,
+        task_context.TaskContextFilter,
+        task_context.TaskContextRecordFactory,
+    ]
     assert things == [getattr(stdlib, name) for name in stdlib.__all__]
 
 
