@@ -378,6 +378,35 @@ class TestWhen:
         assert 1 == destination.stats()["failed"]
         assert [1] == numbers(path)
 
+    def test_close_while_threads_log(self, make, path):
+        """What a thread was not told of as lost is in the file, whenever it is closed."""
+        destination = make(path, flush_interval_s=0.001)
+        taken = []
+
+        def log(number):
+            for n in range(100_000):
+                try:
+                    destination({**PLACE, "n": [number, n]})
+                except ValueError:
+                    return
+                taken.append([number, n])
+
+        threads = [threading.Thread(target=log, args=(number,)) for number in range(4)]
+        kept = sys.getswitchinterval()
+        sys.setswitchinterval(1e-5)
+        try:
+            for thread in threads:
+                thread.start()
+            while len(taken) < 500:
+                time.sleep(0)
+            destination.close()
+            for thread in threads:
+                thread.join()
+        finally:
+            sys.setswitchinterval(kept)
+        assert sorted(taken) == sorted(numbers(path))
+        assert 4 == destination.stats()["failed"]
+
 
 class TestExistingFile:
     """A file that is there already."""
