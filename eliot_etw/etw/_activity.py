@@ -37,6 +37,9 @@ _PATH_BYTES = 12
 # Up to here a number is one half of a byte; halves from 12 on say that 1, 2, 3 or 4 bytes follow.
 _LAST_SHORT = 10
 _ONE_BYTE_FOLLOWS = 12
+_HALVES = "0123456789abcdef"
+# A task's name is some 36 characters; only such are kept.
+_LONGEST_KEPT = 100
 
 
 def activity_id(task_uuid: str, level: Sequence[int], process_id: int) -> bytes:
@@ -57,55 +60,67 @@ def activity_id(task_uuid: str, level: Sequence[int], process_id: int) -> bytes:
     Returns:
         The 16 bytes as they stand in an event; ``uuid.UUID(bytes_le=...)`` makes a GUID of them.
     """
+    if len(task_uuid) > _LONGEST_KEPT:
+        return _made.__wrapped__(task_uuid, tuple(level), process_id)
     return _made(task_uuid, tuple(level), process_id)
 
 
 # A start, its end and what is logged between ask for the same.
 @lru_cache(maxsize=1024)
 def _made(task_uuid: str, level: tuple[int, ...], process_id: int) -> bytes:
-    task = task_uuid.encode("utf-8", "surrogatepass")
-    digest = blake2b(task, digest_size=4).digest()
-    if digest[-1] and not level:
-        # What _pack makes of it, in a fifth of the time: many messages stand in no action.
-        path = b"\x1f" + digest + bytes(7)
-    else:
-        root = int.from_bytes(digest, "little")
-        path = _pack([1, root, *level]) or _hashed(task, level)
+    root = _root if len(task_uuid) <= _LONGEST_KEPT else _root.__wrapped__
+    path = _pack(level, root(task_uuid)) or _hashed(task_uuid, level)
     return path + _LAST_WORD((sum(_WORDS(path)) + _CHECK) % (1 << 32) ^ process_id % (1 << 32))
 
 
-def _hashed(task: bytes, level: tuple[int, ...]) -> bytes:
+# And so do all actions of a task.
+@lru_cache(maxsize=1024)
+def _root(task_uuid: str) -> str:
+    """Begin a path: 1, and the number of the task."""
+    digest = blake2b(_encoded(task_uuid), digest_size=4).digest()
+    if digest[-1]:
+        # What _digits makes of it, in a fifth of the time: each task has a number of its own.
+        return f"1f{digest.hex()}"
+    return _digits([1, int.from_bytes(digest, "little")])
+
+
+def _encoded(task_uuid: str) -> bytes:
+    return task_uuid.encode("utf-8", "surrogatepass")
+
+
+def _hashed(task_uuid: str, level: tuple[int, ...]) -> bytes:
     """Make the path ``1, n, m`` with 64 bits of a hash in n and m."""
     place = "".join(f"/{position}" for position in level).encode()
-    digest = blake2b(task + b"@" + place, digest_size=8).digest()
+    digest = blake2b(_encoded(task_uuid) + b"@" + place, digest_size=8).digest()
     one_and_mark, mark = b"\x1f", b"\xf0"
     return (one_and_mark + digest[:4] + mark + digest[4:]).ljust(_PATH_BYTES, b"\0")
 
 
-def _pack(numbers: Iterable[int]) -> bytes | None:
+def _pack(numbers: Iterable[int], begin: str = "") -> bytes | None:
     """Write numbers one after the other into 12 bytes, or return None if they do not fit."""
-    path = bytearray()
-    is_half_free = False
+    digits = _digits(numbers, begin)
+    if len(digits) > 2 * _PATH_BYTES:
+        return None
+    return bytes.fromhex(digits.ljust(2 * _PATH_BYTES, "0"))
+
+
+def _digits(numbers: Iterable[int], begin: str = "") -> str:
+    """Write numbers behind others, as hexadecimal digits; too many for one that has no form."""
+    path = begin
     for number in numbers:
         if 1 <= number <= _LAST_SHORT:
-            if is_half_free:
-                path[-1] |= number
-            else:
-                path.append(number << 4)
-            is_half_free = not is_half_free
+            path += _HALVES[number]
             continue
         if not 0 <= number < 1 << 32:
-            return None
+            return path + "0" * 2 * _PATH_BYTES
         size = max(1, (number.bit_length() + 7) // 8)
-        mark = _ONE_BYTE_FOLLOWS - 1 + size
-        if is_half_free:
-            path[-1] |= mark
-            path += number.to_bytes(size, "little")
+        mark = _HALVES[_ONE_BYTE_FOLLOWS - 1 + size]
+        if len(path) % 2:
+            path += mark + number.to_bytes(size, "little").hex()
         elif number < 1 << 12:
             # The other half has the upper 4 bits, so that one byte must follow, even if .NET
             # says two: it adds a zero byte there at which all readers stop.
-            path += bytes([_ONE_BYTE_FOLLOWS << 4 | number >> 8, number & 0xFF])
+            path += f"{_HALVES[_ONE_BYTE_FOLLOWS]}{number:03x}"
         else:
-            path += bytes([mark << 4]) + number.to_bytes(size, "little")
-        is_half_free = False
-    return bytes(path.ljust(_PATH_BYTES, b"\0")) if len(path) <= _PATH_BYTES else None
+            path += f"{mark}0{number.to_bytes(size, 'little').hex()}"
+    return path
