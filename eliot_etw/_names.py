@@ -24,6 +24,9 @@ SERIALIZATION_FAILURE: Final = "eliot:serialization_failure"
 DROPPED: Final = "eliot:dropped"
 REMOTE_TASK: Final = "eliot:remote_task"
 
+# What the name of a journal begins with, where the names of logs are read.
+JOURNAL: Final = "journal:"
+
 # What the framework itself puts into every message: where in which tree, and when.
 PLACE_FIELDS: Final = frozenset({TASK_UUID, TASK_LEVEL, TIMESTAMP})
 # What a user's field may not be called: what gives a message its place, or makes it the start or

@@ -32,6 +32,9 @@ DOCS = ROOT / "docs"
 PAPERS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "CHANGELOG.md"]
 PAGES = sorted(path for path in DOCS.rglob("*.md") if "_build" not in path.parts)
 
+# The pages that need a journal of systemd.
+WITH_JOURNAL = {DOCS / "destinations" / "journald.md"}
+
 # The commands that pages show and that are not run here, by what they begin with.
 NOT_RUN = {
     "python3 tools/demo.py": "makes an environment; tests/test_tools.py runs it",
@@ -174,11 +177,17 @@ def name_of(path):
     return path.relative_to(ROOT).as_posix()
 
 
-def run(*command, **options):
+def run(*command, within=(), **options):
     """Run a program of this Python's, to its end."""
-    return subprocess.run(
-        [sys.executable, *command], capture_output=True, encoding="utf-8", check=False, **options
-    )
+    line = [*within, sys.executable, *command]
+    return subprocess.run(line, capture_output=True, encoding="utf-8", check=False, **options)
+
+
+def journal_at(folder):
+    """Begin a command line that runs in a folder, with a journal as the machine's."""
+    from tests import _journal
+
+    return _journal.shared().entering(folder)
 
 
 class TestPages:
@@ -189,7 +198,8 @@ class TestPages:
     def test_blocks_run(self, page, tmp_path):
         """Each block of a page runs, after those before it, and gives what is shown."""
         pytest.importorskip("sybil")
-        result = run("-W", "error", __file__, page, cwd=tmp_path)
+        within = journal_at(tmp_path) if page in WITH_JOURNAL else []
+        result = run("-W", "error", __file__, page, cwd=tmp_path, within=within)
         assert result.returncode == 0, result.stderr
 
     @pytest.mark.parametrize("page", PAGES + PAPERS, ids=name_of)

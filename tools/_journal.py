@@ -123,10 +123,18 @@ class Journal:
             line, stdout=subprocess.PIPE, encoding="utf-8", check=True, timeout=120
         ).stdout
 
-    def entering(self) -> list[str]:
-        """Return the beginning of the command line of such a program."""
+    def entering(self, folder: str | Path = ".") -> list[str]:
+        """Begin the command line of such a program, which runs in a folder."""
         user = [] if os.geteuid() == 0 else ["-U", "--preserve-credentials"]
-        return ["nsenter", "-t", str(self._manager.pid), *user, "-m", f"--wd={os.getcwd()}", "--"]
+        return [
+            "nsenter",
+            "-t",
+            str(self._manager.pid),
+            *user,
+            "-m",
+            f"--wd={os.path.abspath(folder)}",
+            "--",
+        ]
 
     def sync(self) -> None:
         """Wait until all that was sent is in the files."""

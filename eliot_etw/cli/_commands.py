@@ -18,6 +18,7 @@ Examples:
   eliot-etw tree --follow app.log
   eliot-etw stats app.log
   eliot-etw tree trace.etl
+  eliot-etw tree journal:unit=shop.service,since=-1h
 """
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import ExitStack, closing
 from itertools import chain
-from typing import Final
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from eliot_etw.cli._input import Input, is_trace
 from eliot_etw.sources import FollowedFile
@@ -15,6 +15,11 @@ from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._forest import Forest, Task
 from eliot_etw.viewers._running import RunningView
 from eliot_etw.viewers._screen import Screen
+
+if TYPE_CHECKING:
+    from eliot_etw.sources import FollowedJournal
+
+_Followed: TypeAlias = "FollowedFile | FollowedJournal"
 
 _POLL_S: Final = 0.1
 _REFRESH_S: Final = 0.5
@@ -38,13 +43,11 @@ def follow(
         view: Shows what is running, if that is wanted.
         is_wanted: Says which messages to look at.
     """
-    files = [
-        FollowedFile(name, on_bad_line=source.on_bad_line)
-        for name in source.files
-        if not _is_refused(name, source)
-    ]
+    files = [_followed(name, source) for name in source.files if not _is_refused(name, source)]
     refresh_at = 0.0
-    with closing(Forest(hold_bytes=0)) as forest:
+    with closing(Forest(hold_bytes=0)) as forest, ExitStack() as stack:
+        for file in files:
+            stack.callback(file.close)
         quiet = _Quiet(forest)
         while files:
             for task in chain(_finished(forest, files, source, is_wanted), quiet.tasks()):
@@ -59,6 +62,13 @@ def follow(
             time.sleep(_POLL_S)
 
 
+def _followed(name: str, source: Input) -> _Followed:
+    """Choose how to read what grows."""
+    if name in source.journals:
+        return source.journals[name].follow()
+    return FollowedFile(name, on_bad_line=source.on_bad_line)
+
+
 def _is_refused(name: str, source: Input) -> bool:
     """Say whether a file cannot be followed, and report that."""
     if not is_trace(name):
@@ -71,7 +81,7 @@ def _is_refused(name: str, source: Input) -> bool:
 
 def _finished(
     forest: Forest,
-    files: list[FollowedFile],
+    files: list[_Followed],
     source: Input,
     is_wanted: Callable[[MessageDict], bool],
 ) -> Iterator[Task]:
@@ -80,7 +90,7 @@ def _finished(
         yield from forest.add(message)
 
 
-def _new_messages(files: list[FollowedFile], source: Input) -> Iterator[MessageDict]:
+def _new_messages(files: list[_Followed], source: Input) -> Iterator[MessageDict]:
     """Give what the files have to give now; leave out a file that cannot be read any more."""
     for file in files.copy():
         try:

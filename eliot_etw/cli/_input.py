@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
 
 import click
 
+from eliot_etw._names import JOURNAL
 from eliot_etw._program import printable
 from eliot_etw.exceptions import InvalidTrace, MissingDependency
 from eliot_etw.sources import BadLine, FileSource, merge_by_time
@@ -32,7 +33,7 @@ _KINDS: Final = {
 }
 
 if TYPE_CHECKING:
-    from eliot_etw.sources import EtlSource
+    from eliot_etw.sources import EtlSource, JournalSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -47,10 +48,12 @@ class Input:
     """The messages of all files, merged by time.
 
     Args:
-        files: Paths; ``-`` for standard input, which is also meant by none at all.
+        files: Paths; ``-`` for standard input, which is also meant by none at all; ``journal:``,
+            with what to select after it, for the journal of systemd.
 
     Attributes:
         count: How many messages have been given out.
+        journals: Those of the files that are journals, by name.
     """
 
     def __init__(self, files: tuple[str, ...]) -> None:
@@ -63,6 +66,8 @@ class Input:
         self._bad_lines = 0
         self._could_not_read = False
         self._traces: list[EtlSource] = []
+        names = [name for name in self.files if name.startswith(JOURNAL)]
+        self.journals = {name: _journal(name) for name in names}
 
     def __iter__(self) -> Iterator[MessageDict]:
         for message in merge_by_time(map(self._readable, self.files)):
@@ -97,6 +102,9 @@ class Input:
             say(f"eliot-etw: {lines} skipped, being no messages.")
         for trace in self._traces:
             say_of_trace(trace.name, trace.skipped, trace.problems)
+        for journal in self.journals.values():
+            for line in journal.hint.splitlines():
+                say(f"{journal.name}: {line}")
         if not shown and not self._could_not_read:
             why = "nothing matches" if self.count else "there are no messages"
             say(f"eliot-etw: Nothing to show: {why}.")
@@ -113,6 +121,8 @@ class Input:
         """Choose how to read a file. Raises OSError for a trace in a pipe."""
         if name == "-":
             return self._standard_input()
+        if name in self.journals:
+            return self.journals[name]
         return self._trace(name) if is_trace(name) else self._lines(name)
 
     def _standard_input(self) -> Source:
@@ -134,6 +144,16 @@ class Input:
         trace = EtlSource(file, name=name)
         self._traces.append(trace)
         return trace
+
+
+def _journal(name: str) -> JournalSource:
+    """Make the source for a journal. Raises UsageError if the name is none."""
+    from eliot_etw.sources import JournalSource  # noqa: PLC0415 - most logs are none
+
+    try:
+        return JournalSource.named(name)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
 
 
 def is_trace(name: str) -> bool:

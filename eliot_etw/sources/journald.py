@@ -10,11 +10,9 @@ from collections.abc import Iterator
 from typing import Any, Final, final
 
 from eliot_etw._json import decode_line
+from eliot_etw._names import JOURNAL
 from eliot_etw._written import place_of
 from eliot_etw.typing import MessageDict
-
-SCHEME: Final = "journal:"
-"""What a journal is called by on a command line; options may follow."""
 
 _KEYS: Final = ("unit", "identifier", "since", "until", "namespace", "directory")
 # In this order: where there is the first, the other is for people.
@@ -70,7 +68,7 @@ class JournalSource:
         pairs = zip(_KEYS, values, strict=True)
         chosen = [f"{key}={os.fspath(value)}" for key, value in pairs if value is not None]
         self._options = [f"--{option}" for option in chosen]
-        self.name = SCHEME + ",".join(chosen)
+        self.name = JOURNAL + ",".join(chosen)
         self.skipped = 0
         self.hint = ""
 
@@ -85,12 +83,12 @@ class JournalSource:
             ValueError: If it names none.
         """
         chosen: dict[str, str] = {}
-        for option in filter(None, name.removeprefix(SCHEME).split(",")):
+        for option in filter(None, name.removeprefix(JOURNAL).split(",")):
             key, _, value = option.partition("=")
             if key not in _KEYS or not value:
                 msg = (
-                    f"{SCHEME} must be followed by nothing, or by {', '.join(_KEYS)} with values, "
-                    f"got {option!r}. Write {SCHEME}unit=shop.service,since=-1h"
+                    f"{JOURNAL} must be followed by nothing, or by {', '.join(_KEYS)}, "
+                    f"got {option!r}. Write {JOURNAL}unit=shop.service,since=-1h"
                 )
                 raise ValueError(msg)
             chosen[key] = value

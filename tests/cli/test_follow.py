@@ -12,7 +12,9 @@ import time
 import pytest
 
 from eliot_etw._json import encode_line
+from eliot_etw.destinations import JournaldDestination
 from eliot_etw.viewers._forest import Forest
+from tests import _journal
 
 _follow = pytest.importorskip("eliot_etw.cli._follow")
 
@@ -184,6 +186,28 @@ def test_standard_input(start):
     program.stdin.close()
     output.until(r"app:two \[two\] \(no end\)")
     assert program.wait(PATIENCE_S) == 0
+
+
+def test_journal(follow, log):
+    """A journal is followed as a file is, and together with one."""
+    path, add = log
+    journal = _journal.shared()
+    write = JournaldDestination(socket_path=journal.socket_path, identifier="followed")
+    program, output = follow(path, f"journal:identifier=followed,directory={journal.logs}")
+    add(whole("one", "app:one"))
+    output.until("app:one")
+    for line in whole("two", "app:two").splitlines():
+        write(json.loads(line))
+    output.until("app:two")
+    assert interrupt(program) == (130, "")
+
+
+def test_journal_that_cannot_be_read(follow):
+    """It ends with an error, and with journalctl's reason."""
+    _journal.shared()
+    program, _ = follow("journal:directory=/no/such")
+    assert b"/no/such" in program.stderr.read()
+    assert program.wait(PATIENCE_S) == 2
 
 
 def test_plain_lines(follow, log):

@@ -1,15 +1,18 @@
 """Tests of what the verbs read: traces among logs, by content, by time, with what was left out."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
+from itertools import count
 
 import pytest
 
 from eliot_etw._json import encode_line
-from eliot_etw.destinations import EtlFileDestination
+from eliot_etw.destinations import EtlFileDestination, JournaldDestination
 from eliot_etw.etw import EtlWriter
+from tests import _journal
 from tests.etw._traces import NOW, event, sample
 
 START = 1_750_000_000.0  # which is NOW
@@ -156,3 +159,74 @@ class TestStandardInput:
         output = call("tree", path)[1]
         writer.join()
         assert "app:m1" in output
+
+
+@pytest.fixture
+def journal():
+    """Write messages to a journal; return what the command line calls it by."""
+    journal = _journal.shared()
+    name = f"input-{next(_numbers)}"
+    destination = JournaldDestination(socket_path=journal.socket_path, identifier=name)
+    for message in messages(1, 3):
+        destination(message)
+    destination.close()
+    journal.sync()
+    return f"journal:identifier={name},directory={journal.logs}"
+
+
+_numbers = count()
+
+
+class TestJournals:
+    """Journals are read like logs."""
+
+    @pytest.mark.parametrize("verb", [["tree"], ["pretty", "-c"], ["filter", "J"], ["stats"]])
+    def test_verbs(self, call, journal, verb):
+        """Each verb shows the messages of a journal."""
+        status, output, errors = call(*verb, journal)
+        assert (0, "") == (status, errors)
+        assert "app:m1" in output
+        assert "app:m3" in output
+
+    def test_merged(self, call, journal, tmp_path):
+        """A journal and a file are merged by time."""
+        log = tmp_path / "x.log"
+        log.write_bytes(b"".join(map(encode_line, messages(0, 2, 4))))
+        _, output, _ = call("filter", "J['message_type']", journal, log)
+        assert [json.loads(line) for line in output.splitlines()] == [
+            f"app:m{n}" for n in range(5)
+        ]
+
+    def test_of_the_machine(self, journal):
+        """Without a folder it is the journal of the machine."""
+        name, _, _ = journal.partition(",")
+        command = [sys.executable, "-m", "eliot_etw.cli", "filter", "J['message_type']", name]
+        output = _journal.shared().run(*command)
+        assert output.split() == ['"app:m1"', '"app:m3"']
+
+    def test_nothing(self, call, journal):
+        """Where nothing was logged, there is nothing to show."""
+        status, _, errors = call("tree", f"{journal},until=-1h")
+        assert (status, errors) == (0, "eliot-etw: Nothing to show: there are no messages.\n")
+
+    def test_unreadable(self, call, journal):
+        """What journalctl complains about is reported."""
+        status, _, errors = call("tree", "journal:directory=/no/such")
+        assert status == 2
+        assert errors.startswith("eliot-etw: journal:directory=/no/such: ")
+        assert "No such file" in errors
+
+    def test_wrong_name(self, call):
+        """A name that is none is a mistake on the command line."""
+        status, _, errors = call("tree", "journal:nonsense")
+        assert status == 2
+        assert "got 'nonsense'. Write journal:unit=" in errors
+
+    def test_hint(self, call, journal, monkeypatch, tmp_path):
+        """What journalctl says besides is shown."""
+        program = tmp_path / "journalctl"
+        program.write_text("#!/bin/sh\necho 'Hint: you may not see it all' >&2\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+        _, _, errors = call("tree", "journal:")
+        assert "journal:: Hint: you may not see it all\n" in errors
