@@ -18,6 +18,7 @@ BENCHMARKS = [
     "journald_speed",
     "logging_speed",
     "reading_speed",
+    "stdlib_speed",
 ]
 # What the contenders are imported as.
 MODULES = [

@@ -29,6 +29,7 @@ import import_cost
 import journald_speed
 import logging_speed
 import reading_speed
+import stdlib_speed
 from _environment import ROOT, SetUpError, prepare, this_interpreter
 from _measure import OURS, Answer, Question, Reach, Setting, Size, ask, got, is_reached
 
@@ -43,6 +44,7 @@ BENCHMARKS = (
     etw_speed,
     etl_speed,
     journald_speed,
+    stdlib_speed,
 )
 PACKAGES = (
     "eliot",
