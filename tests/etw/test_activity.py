@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eliot_etw.etw import activity_id
-from eliot_etw.etw._activity import _pack
+from eliot_etw.etw._activity import _made, _pack, _root
 from tests.etw._schemas import PATIENT
 
 TASK = "2b1d7d60-0d6c-4f5e-9d35-4b6a6a8f1a11"
@@ -119,6 +119,16 @@ class TestPlace:
     def test_task_that_is_no_text(self):
         """A lone surrogate in the task's name does no harm."""
         assert is_activity_path(activity_id("\ud800", (), 77), 77)
+
+
+class TestMemory:
+    """What is kept of the ids."""
+
+    def test_long_names(self):
+        """A task whose name is a megabyte has an id, and is forgotten."""
+        before = [kept.cache_info().currsize for kept in (_made, _root)]
+        assert is_activity_path(activity_id("x" * 10**6, (2,), 77), 77)
+        assert before == [kept.cache_info().currsize for kept in (_made, _root)]
 
 
 class TestSame:

@@ -601,6 +601,17 @@ class TestBounds:
         ]  # fmt: skip
         assert (94, 4) == (encoder.stats()["schema_fallbacks"], encoder.stats()["schemas"])
 
+    def test_levels(self):
+        """Beyond the bound events have the levels and ids that they would have, or are not made."""
+        encoder = MessageEncoder(traits=TRAITS, max_schemas=1)
+        for n in range(4):
+            message = {**MESSAGE, f"f{n}": n, "log_level": "error"}
+            assert descriptor(encoder.encode(message))["level"] == 2
+            start = encoder.encode({**START, f"f{n}": n})
+            above = activity_id("0b9c", (), os.getpid())
+            assert (opcode(start), start.related) == (1, above)
+            assert encoder.encode_if({**message, "g": n}, lambda level, _: level < 2) is None
+
     def test_names(self):
         """Beyond the bound events of a known shape keep their fields, but not the name."""
         encoder = MessageEncoder(traits=TRAITS, max_schemas=3)
