@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.memory import MemoryDestination
     from eliot_etw.destinations.redacted import RedactedDestination
     from eliot_etw.destinations.rotating_file import RotatingFileDestination
+    from eliot_etw.destinations.tail_sampled import TailSampledDestination
 
 __all__ = [
     "BackgroundDestination",
@@ -26,6 +27,7 @@ __all__ = [
     "MemoryDestination",
     "RedactedDestination",
     "RotatingFileDestination",
+    "TailSampledDestination",
 ]
 
 _MODULES = {
@@ -39,6 +41,7 @@ _MODULES = {
     "MemoryDestination": "memory",
     "RedactedDestination": "redacted",
     "RotatingFileDestination": "rotating_file",
+    "TailSampledDestination": "tail_sampled",
 }
 
 

@@ -30,7 +30,9 @@ from eliot_etw.destinations import (
     MemoryDestination,
     RedactedDestination,
     RotatingFileDestination,
+    TailSampledDestination,
 )
+from eliot_etw.destinations.tail_sampled import one_in
 from eliot_etw.sources import EtlSource, FileSource, JournalSource
 from eliot_etw.testing import RecordingEtw
 from tests import _journal
@@ -168,6 +170,12 @@ def rotating(folder):
     return RotatingFileDestination(log, max_bytes=1_000), read
 
 
+def sampling(folder):
+    """Make what keeps all tasks, and what reads them back."""
+    inner = MemoryDestination()
+    return TailSampledDestination(inner, one_in(1), max_messages=1), lambda: inner.messages
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
     "BackgroundDestination": [background_file, background_memory],
@@ -180,6 +188,7 @@ ENTRIES = {
     "MemoryDestination": [memory],
     "RedactedDestination": [redacting],
     "RotatingFileDestination": [rotating],
+    "TailSampledDestination": [sampling],
 }
 MAKERS = [make for makers in ENTRIES.values() for make in makers]
 
