@@ -602,7 +602,7 @@ class TestBounds:
         assert (94, 4) == (encoder.stats()["schema_fallbacks"], encoder.stats()["schemas"])
 
     def test_levels(self):
-        """Beyond the bound events have the levels and ids that they would have, or are not made."""
+        """Beyond the bound events have the same levels and ids, and are made only if wanted."""
         encoder = MessageEncoder(traits=TRAITS, max_schemas=1)
         for n in range(4):
             message = {**MESSAGE, f"f{n}": n, "log_level": "error"}
