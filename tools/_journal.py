@@ -17,6 +17,7 @@ import tempfile
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 if sys.platform != "linux":
     msg = f"systemd-journald needs Linux, this is {sys.platform}"
@@ -65,6 +66,7 @@ class Journal:
             (self.folder / name).mkdir(parents=True)
         for name in ("journald.conf", f"journald@{namespace}.conf"):
             (self.folder / "etc" / name).write_text(SETTINGS, "utf-8")
+        (self.folder / "machine-id").write_text(f"{uuid4().hex}\n", "utf-8")
         command = [*_within_namespaces(self.folder), sys.executable, "-IS", __file__, namespace]
         with open(self.folder / "errors", "wb") as errors:
             self._manager: Any = subprocess.Popen(
@@ -179,6 +181,8 @@ def _within_namespaces(folder: Path) -> list[str]:
     """Begin a command line that runs where a folder's ``run`` is /run."""
     script = (
         f"mount --bind {folder}/run /run && mount --bind {folder}/etc /etc/systemd && "
+        # It has none that counts before it is started for the first time.
+        f"mount --bind {folder}/machine-id /etc/machine-id && "
         'mount --bind /dev/null /dev/kmsg && exec "$@"'
     )
     return [*_unshare(), "sh", "-c", script, "sh"]
