@@ -4,12 +4,19 @@ import sys
 
 import pytest
 
-from eliot_etw import add_destinations, log_message, start_action, start_task
+from eliot_etw import _task_level, add_destinations, log_message, start_action, start_task
 from eliot_etw.destinations.file import FileDestination
 
 FILE = ["__call__"]
 # One call is the guard against re-entrance, which only what is not our own needs.
 FUNCTION = ["call", "<lambda>"]
+
+
+@pytest.fixture(autouse=True)
+def names_for_tasks():
+    """Have some at hand: they are made many at a time, with calls of their own."""
+    _task_level._spare.clear()
+    _task_level.new_task_uuid()
 
 
 def message():
