@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.level_filter import LevelFilter
     from eliot_etw.destinations.logging import LoggingDestination
     from eliot_etw.destinations.memory import MemoryDestination
+    from eliot_etw.destinations.rate_limited import RateLimitedDestination
     from eliot_etw.destinations.redacted import RedactedDestination
     from eliot_etw.destinations.rotating_file import RotatingFileDestination
     from eliot_etw.destinations.tail_sampled import TailSampledDestination
@@ -25,6 +26,7 @@ __all__ = [
     "LevelFilter",
     "LoggingDestination",
     "MemoryDestination",
+    "RateLimitedDestination",
     "RedactedDestination",
     "RotatingFileDestination",
     "TailSampledDestination",
@@ -39,6 +41,7 @@ _MODULES = {
     "LevelFilter": "level_filter",
     "LoggingDestination": "logging",
     "MemoryDestination": "memory",
+    "RateLimitedDestination": "rate_limited",
     "RedactedDestination": "redacted",
     "RotatingFileDestination": "rotating_file",
     "TailSampledDestination": "tail_sampled",

@@ -10,6 +10,7 @@ from time import monotonic
 from typing import Any, Final
 from weakref import WeakValueDictionary
 
+from eliot_etw import _names as names
 from eliot_etw.typing import Destination, MessageDict
 
 CLOSE_TIMEOUT_S: Final = 5.0
@@ -137,7 +138,8 @@ def as_it_is(message: MessageDict) -> MessageDict:
         containers in it. Other objects are in it as they are.
     """
     types = [*map(type, message.values())]
-    is_plain = types.count(list) < 2 and _PLAIN_OR_LIST.issuperset(types)
+    lists = 1 if names.TASK_LEVEL in message else 0
+    is_plain = types.count(list) == lists and _PLAIN_OR_LIST.issuperset(types)
     return message if is_plain else _copy(message, {})
 
 

@@ -28,6 +28,7 @@ from eliot_etw.destinations import (
     LevelFilter,
     LoggingDestination,
     MemoryDestination,
+    RateLimitedDestination,
     RedactedDestination,
     RotatingFileDestination,
     TailSampledDestination,
@@ -176,6 +177,12 @@ def sampling(folder):
     return TailSampledDestination(inner, one_in(1), max_messages=1), lambda: inner.messages
 
 
+def limiting(folder):
+    """Make what folds nothing of what the tests log, and what reads it back."""
+    inner = MemoryDestination()
+    return RateLimitedDestination(inner, burst=10_000), lambda: inner.messages
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
     "BackgroundDestination": [background_file, background_memory],
@@ -186,6 +193,7 @@ ENTRIES = {
     "LevelFilter": [levels],
     "LoggingDestination": [logger],
     "MemoryDestination": [memory],
+    "RateLimitedDestination": [limiting],
     "RedactedDestination": [redacting],
     "RotatingFileDestination": [rotating],
     "TailSampledDestination": [sampling],
