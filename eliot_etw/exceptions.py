@@ -7,8 +7,10 @@ They form a tree::
     ├── MissingDependency (ImportError)
     ├── InvalidEvent (ValueError)
     ├── TooManyCalls (RuntimeError)
+    ├── AlreadyFinished (RuntimeError)
     ├── ValidationError
     ├── UnflushedTracebacks
+    ├── InvalidSettings (ValueError)
     ├── InvalidTrace (ValueError)
     └── InvalidTree (ValueError)
         ├── WrongTask
@@ -46,6 +48,10 @@ class TooManyCalls(EliotError, RuntimeError):
     """
 
 
+class AlreadyFinished(EliotError, RuntimeError):
+    """A callback was added to a `DeferredContext` after the end of its action."""
+
+
 class ValidationError(EliotError):
     """A field, or a whole message, is not what its type says.
 
@@ -59,6 +65,10 @@ class ValidationError(EliotError):
 
 class UnflushedTracebacks(EliotError):
     """A test logged tracebacks that it did not flush with `MemoryLogger.flush_tracebacks`."""
+
+
+class InvalidSettings(EliotError, ValueError):
+    """What `configure` was given is not right, or cannot be; the text says where in it."""
 
 
 class InvalidTrace(EliotError, ValueError):

@@ -32,11 +32,13 @@ from eliot_etw import (
     exceptions,
     filter,  # noqa: A004 - Eliot's name
     json,
+    logwriter,
     parse,
     prettyprint,
     serializers,
     stdlib,
     testing,
+    twisted,
 )
 
 _FIELD_NAMES = {
@@ -89,6 +91,9 @@ def _offer_private_names():
     )
     action._task_level = action.task_level
     action._nextTaskLevel = lambda self: _task_level.TaskLevel(self.next_level())
+    writer = logwriter.ThreadedWriter
+    writer._thread = property(lambda self: self._writer)
+    writer._reader = property(fset=lambda self, target: setattr(self, "_write", target))
     action._logger = property(lambda self: self._route.writer)
     eliot_etw.FileDestination._json_default = property(lambda self: self._default)
 
@@ -153,6 +158,13 @@ def install():
         "_parse": parse,
         "prettyprint": prettyprint,
         "filter": filter,
+        "logwriter": logwriter,
+        "twisted": _stand_in(
+            "twisted",
+            twisted,
+            _passthrough=twisted.passthru,
+            _RedirectLogsForTrial=twisted._TrialRedirection,
+        ),
         "serializers": serializers,
         "stdlib": stdlib,
     }

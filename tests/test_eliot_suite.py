@@ -30,6 +30,7 @@ MODULES = {
     "test_filter": {},
     "test_generators": {},
     "test_json": {},
+    "test_logwriter": {},
     "test_message": {
         "DeprecatedMessageTests.test_defaultTime": "looks at the private _time",
     },
@@ -47,6 +48,7 @@ MODULES = {
         "LoggedActionTests.test_fromMessagesFinishNotFound": "the very words of an error",
     },
     "test_traceback": {},
+    "test_twisted": {},
     "test_validation": {
         "ActionTypeTests.test_as_task": "replaces the private _startTask",
         "ActionTypeTests.test_as_taskArguments": "replaces the private _startTask",
