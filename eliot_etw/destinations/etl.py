@@ -13,10 +13,11 @@ from threading import Lock
 from uuid import UUID
 from weakref import WeakSet, finalize
 
-from eliot_etw._counter import Counter
 from eliot_etw.etw import EtlWriter, provider_guid, provider_traits
+from eliot_etw.etw._etl_writer import MessageLane
 from eliot_etw.etw._levels import Keywords, Levels
 from eliot_etw.etw._message_event import MAX_SCHEMAS, MessageEncoder
+from eliot_etw.etw._message_plan import Event, IsEnabled
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 
@@ -26,7 +27,7 @@ _BUFFER_BYTES = 128 * 1024
 _TRIES = 100
 
 
-class EtlFileDestination:
+class EtlFileDestination(MessageLane):
     """Writes each message as one TraceLogging event to a trace, which PerfView and WPA open.
 
     The file can be read at any time, also by `EtlSource` and ``eliot-etw``, which give back the
@@ -90,30 +91,21 @@ class EtlFileDestination:
         self.path = os.path.abspath(path)
         self._first_path = Path(self.path)
         self._provider_name = provider_name
-        self._guid = provider_guid(provider_name) if guid is None else guid
-        self._traits = provider_traits(provider_name, group)
-        self._encoder = MessageEncoder(
-            traits=self._traits,
+        traits = provider_traits(provider_name, group)
+        encoder = MessageEncoder(
+            traits=traits,
             levels=levels,
             keywords=keywords,
             json_default=json_default,
             max_schemas=max_schemas,
         )
+        super().__init__(guid or provider_guid(provider_name), traits, encoder)
         # To the dispatcher: nothing that is called here logs, as a function of the user's may.
         self.is_leaf = not (callable(levels) or callable(keywords))
-        self._failed = Counter()
         self._is_closed = False
         self._opening = Lock()
         self._open(flush_interval_s)
         _ALL.add(self)
-
-    def __call__(self, message: MessageDict) -> None:
-        """Write a message. Raises if it is lost; the dispatcher reports it."""
-        try:
-            self._write(message)
-        except Exception:
-            self._failed.add()
-            raise
 
     def flush(self) -> None:
         """Hand all messages to the operating system. Raises OSError if it does not take them."""
@@ -148,8 +140,7 @@ class EtlFileDestination:
 
     def _open(self, flush_interval_s: float) -> None:
         """Begin the file of this process."""
-        self._writer = _new_writer(self.path, self._provider_name, flush_interval_s)
-        self._write = self._writer.lane(self._guid, self._traits, self._encoder)
+        self._use(_new_writer(self.path, self._provider_name, flush_interval_s))
         self._finish = finalize(self, _close_at_exit, self._writer)
 
     def _forget_parent(self) -> None:
@@ -157,9 +148,11 @@ class EtlFileDestination:
         if self._finish.detach() is not None:
             self._writer.close()  # for this process; nothing is written
             self._opening = Lock()
-            self._write = self._open_and_write
+            # So that each message comes to what begins the file, until it is there.
+            self._known = {}
+            self._encode_unknown = self._open_and_encode
 
-    def _open_and_write(self, message: MessageDict) -> None:
+    def _open_and_encode(self, message: MessageDict, is_enabled: IsEnabled | None) -> Event | None:
         """Begin the file of a forked process with its first message."""
         if self._is_closed:
             msg = "A message must be logged before close(). Make a new EtlFileDestination."
@@ -169,7 +162,7 @@ class EtlFileDestination:
                 first = self._first_path
                 self.path = str(first.with_name(f"{first.stem}.{os.getpid()}{first.suffix}"))
                 self._open(0.0)
-        self._write(message)
+        return self._encoder.encode_if(message, is_enabled)
 
 
 def _new_writer(path: str, name: str, flush_interval_s: float) -> EtlWriter:

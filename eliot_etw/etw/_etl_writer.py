@@ -9,12 +9,13 @@ import time
 import uuid
 from bisect import bisect_left, bisect_right
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from itertools import accumulate
 from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING, TypeAlias, final
 
+from eliot_etw._counter import Counter
 from eliot_etw._names import TIMESTAMP
 from eliot_etw.etw._buffers import (
     BUFFER_HEADER,
@@ -68,6 +69,9 @@ _Event: TypeAlias = tuple[int, bytes, int]
 # Where a descriptor has the level; events of level error, and worse, do not wait.
 _LEVEL = 4
 _ERROR = 2
+_NO_ACTIVITY = bytes(16)
+_pack = LANE_HEADER.pack
+_join = b"".join
 _TICKS = float(TICKS_PER_SECOND)
 
 
@@ -190,64 +194,6 @@ class EtlWriter:
                 raise _too_long(self._longest)
             padded = record + _PADDINGS[-len(record) & 7]
             self._accept(event.ticks, padded, self._boot, at_once=False)
-
-    def lane(
-        self, provider_id: uuid.UUID, traits: bytes, encoder: MessageEncoder
-    ) -> Callable[[MessageDict], None]:
-        """Return what writes messages as events of this process, faster than `write`.
-
-        With an interval there is no lock: an event is only added to those that wait. A failure is
-        written at once, and with it all that waits.
-
-        Args:
-            provider_id: The provider's GUID.
-            traits: The provider's name and group, in TraceLogging's form.
-            encoder: Makes the events.
-
-        Returns:
-            A function of the message. It raises as `write` does, but does not ask whether this is
-            a forked process.
-
-        Raises:
-            ValueError: If an event may be too long for a buffer.
-        """
-        if self._longest < _LONGEST_RECORD:
-            raise _too_long(self._longest)
-        known, unknown = encoder.known, encoder.encode_unknown
-        pack, nobody, padding, lock = LANE_HEADER.pack, bytes(16), _PADDINGS, self._lock
-        provider, thread, chains = provider_id.bytes_le, _Thread(), _Chains(traits)
-        most, add = self._most_pending, self._pending.append
-
-        def write(message: MessageDict) -> None:
-            try:
-                event = known[tuple(message)](message, None, None)
-                ticks = int(message[TIMESTAMP] * _TICKS) + EPOCH
-            except Exception:  # noqa: BLE001 - as `MessageEncoder.encode_if` does it
-                event, ticks = unknown(message, None), _ticks_of(message)
-            descriptor, metadata, payload, activity, related = event  # type: ignore[misc] # not None: it is wanted
-            if not self._start <= ticks < _END_OF_TIME:
-                ticks = self._sensible(ticks)
-            chain = chains[metadata]
-            if related is not None:
-                chain = RELATED_ITEM + related + chain
-            size = HEADER_BYTES + len(chain) + len(payload)
-            waiting = self._pending_bytes + size
-            boot = self._boot
-            record = b"".join((
-                pack(size, thread.head, ticks - boot, provider, descriptor, activity or nobody),
-                chain, payload, padding[-size & 7],
-            ))  # fmt: skip
-            if self._is_calm and waiting <= most and descriptor[_LEVEL] > _ERROR:
-                self._pending_bytes = waiting
-                add((ticks, record, boot))
-                if not self._is_calm:
-                    self._catch_up(record)
-                return
-            with lock:
-                self._check_open()
-                self._accept(ticks, record, boot, at_once=descriptor[_LEVEL] <= _ERROR)
-
-        return write
 
     def _sensible(self, ticks: int) -> int:
         """Make room for an event that comes before the trace's start; or let it happen now."""
@@ -448,6 +394,11 @@ class EtlWriter:
     def _place(self, stream: _Written, events: list[_Event]) -> Iterator[int]:
         """Put events into the buffers of a processor; give how many at a time."""
         records = [record for _, record, _ in events]
+        new = b"".join(records)
+        if len(new) <= self._buffer_size - stream.used_bytes:
+            stream.add(new, records[-1], len(records), events[-1][0])
+            yield len(records)
+            return
         ends = list(accumulate(map(len, records)))
         at = before = 0
         while at < len(records):
@@ -457,10 +408,10 @@ class EtlWriter:
                 self._store(stream, HAS_PROCESSOR_INDEX)
                 stream.begin()
                 continue
-            stream.add(records[at:following], events[following - 1][0])
-            before = ends[following - 1]
-            yield following - at
-            at = following
+            count, end = following - at, ends[following - 1]
+            stream.add(new[before:end], records[following - 1], count, events[following - 1][0])
+            yield count
+            at, before = following, end
 
     def _add_stream(self) -> _Written:
         """Begin another processor."""
@@ -532,6 +483,78 @@ class EtlWriter:
         return header + record + self._names + padding
 
 
+class MessageLane:
+    """Writes messages to a trace, faster than `EtlWriter.write`: what is called for each of them.
+
+    With an interval there is no lock: an event is only added to those that wait. A failure is
+    written at once, and with it all that waits. Whether this is a forked process is not asked.
+    """
+
+    def __init__(self, provider_id: uuid.UUID, traits: bytes, encoder: MessageEncoder) -> None:
+        """Prepare for events of a provider; `_use` says where to write them.
+
+        Args:
+            provider_id: The provider's GUID.
+            traits: The provider's name and group, in TraceLogging's form.
+            encoder: Makes the events.
+        """
+        self._provider = provider_id.bytes_le
+        self._chains = _Chains(traits)
+        self._encoder = encoder
+        self._failed = Counter()
+
+    def _use(self, writer: EtlWriter) -> None:
+        """Write to this trace from now on.
+
+        Raises:
+            ValueError: If an event may be too long for its buffers.
+        """
+        if writer._longest < _LONGEST_RECORD:
+            raise _too_long(writer._longest)
+        self._writer = writer
+        self._add = writer._pending.append
+        self._most_pending = writer._most_pending
+        self._thread = _Thread()
+        self._known = self._encoder.known
+        self._encode_unknown = self._encoder.encode_unknown
+
+    def __call__(self, message: MessageDict) -> None:
+        """Write a message. Raises as `EtlWriter.write` does if it is lost, and counts it."""
+        try:
+            try:
+                event = self._known[tuple(message)](message, None, None)
+                ticks = int(message[TIMESTAMP] * _TICKS) + EPOCH
+            except Exception:  # noqa: BLE001 - as `MessageEncoder.encode_if` does it
+                event, ticks = self._encode_unknown(message, None), _ticks_of(message)
+            descriptor, metadata, payload, activity, related = event  # type: ignore[misc] # not None: it is wanted
+            writer = self._writer
+            if not writer._start <= ticks < _END_OF_TIME:
+                ticks = writer._sensible(ticks)
+            chain = self._chains[metadata]
+            if related is not None:
+                chain = RELATED_ITEM + related + chain
+            size = HEADER_BYTES + len(chain) + len(payload)
+            waiting = writer._pending_bytes + size
+            boot = writer._boot
+            record = _join((
+                _pack(size, self._thread.head, ticks - boot, self._provider, descriptor,
+                      activity or _NO_ACTIVITY),
+                chain, payload, _PADDINGS[-size & 7],
+            ))  # fmt: skip
+            if writer._is_calm and waiting <= self._most_pending and descriptor[_LEVEL] > _ERROR:
+                writer._pending_bytes = waiting
+                self._add((ticks, record, boot))
+                if not writer._is_calm:
+                    writer._catch_up(record)
+                return
+            with writer._lock:
+                writer._check_open()
+                writer._accept(ticks, record, boot, at_once=descriptor[_LEVEL] <= _ERROR)
+        except Exception:
+            self._failed.add()
+            raise
+
+
 class _Written:
     """The buffer of one processor that is being filled.
 
@@ -553,14 +576,13 @@ class _Written:
         self.offset: int | None = None
         self.sequence = 0
 
-    def add(self, records: list[bytes], newest: int) -> None:
-        """Add records that fit, in the order of their times."""
-        new = b"".join(records)
+    def add(self, new: bytes, last: bytes, count: int, newest: int) -> None:
+        """Add so many records that fit, in the order of their times."""
         end = self.used_bytes + len(new)
         self.content[self.used_bytes : end] = new
         self.used_bytes = end
-        self.waiting += len(records)
-        self.last = records[-1]
+        self.waiting += count
+        self.last = last
         self.newest = newest
 
     def blank(self) -> None:

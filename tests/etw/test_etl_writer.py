@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from eliot_etw.etw import _etl_writer
 from eliot_etw.etw._etl import EtlWriter, read_etl
+from eliot_etw.etw._etl_writer import MessageLane
 from eliot_etw.etw._records import EPOCH
 from tests.etw._traces import NOW, event, events
 
@@ -130,7 +131,8 @@ class TestRoundTrip:
         path = tmp_path / "x.etl"
         with EtlWriter(path, flush_interval_s=1000, buffer_size_bytes=131072) as writer:
             for one in written:
-                lane = writer.lane(one.provider_id, one.traits, Encoder(one))
+                lane = MessageLane(one.provider_id, one.traits, Encoder(one))
+                lane._use(writer)
                 lane({"timestamp": one.timestamp})
         expected = [
             one._replace(
@@ -443,10 +445,11 @@ class TestRefusals:
 
     def test_lane(self, path):
         """Messages need a buffer that any event fits; after close() they are refused, too."""
+        lane = MessageLane(event().provider_id, b"", Encoder(event()))
         with EtlWriter(path) as writer, pytest.raises(ValueError, match="must fit a record"):
-            writer.lane(event().provider_id, b"", Encoder(event()))
+            lane._use(writer)
         writer = EtlWriter(path, buffer_size_bytes=131072, flush_interval_s=1000)
-        lane = writer.lane(event().provider_id, b"", Encoder(event()))
+        lane._use(writer)
         lane({})
         writer.close()
         for message in ({}, {"timestamp": 1.5}):
