@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import errno
+import os
+import re
 from functools import cache
+from typing import Final
 
 from eliot_etw.destinations._journal_fields import bytes_field
 from eliot_etw.destinations._journal_socket import MAX_WAIT_S, SOCKET_PATH, JournalSocket
 from eliot_etw.destinations.journald import JournaldDestination
 
 __all__ = ["JournaldDestination", "sd_journal_send"]
+
+_LEGAL_NAME: Final = re.compile("[A-Z][A-Z0-9_]{0,63}")
 
 
 def sd_journal_send(**kwargs: bytes) -> None:
@@ -18,8 +24,10 @@ def sd_journal_send(**kwargs: bytes) -> None:
         **kwargs: The fields and their values.
 
     Raises:
-        OSError: If the journal did not take it.
+        OSError: If a name is none that the journal takes, or the journal did not take it all.
     """
+    if not all(map(_LEGAL_NAME.fullmatch, kwargs)):
+        raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
     _journal().send(b"".join(bytes_field(key.encode(), kwargs[key]) for key in kwargs))
 
 

@@ -31,6 +31,7 @@ from eliot_etw import (
     _types,
     exceptions,
     filter,  # noqa: A004 - Eliot's name
+    journald,
     json,
     logwriter,
     parse,
@@ -158,6 +159,7 @@ def install():
         "_parse": parse,
         "prettyprint": prettyprint,
         "filter": filter,
+        "journald": journald,
         "logwriter": logwriter,
         "twisted": _stand_in(
             "twisted",

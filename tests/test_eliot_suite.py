@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests import _journal
+
 pytestmark = pytest.mark.skipif(find_spec("eliot") is None, reason="Eliot is not installed")
 
 RUNNER = Path(__file__).with_name("run_eliot_suite.py")
@@ -29,6 +31,7 @@ MODULES = {
     "test_coroutines": {},
     "test_filter": {},
     "test_generators": {},
+    "test_journald": {},
     "test_json": {},
     "test_logwriter": {},
     "test_message": {
@@ -80,8 +83,9 @@ def test_module(module, environment, tmp_path):
     """All tests of the module pass but those that are listed, each of which fails."""
     if module == "test_prettyprint" and os.name == "nt":
         pytest.skip("the command that the tests run is a script with a first line")
+    within = _journal.shared().entering(tmp_path) if module == "test_journald" else []
     result = subprocess.run(
-        [sys.executable, RUNNER, module],
+        [*within, sys.executable, RUNNER, module],
         capture_output=True,
         cwd=tmp_path,
         env=environment,

@@ -109,6 +109,13 @@ def test_sd_journal_send(journal):
     assert (entry["MESSAGE"], entry["A_B"]) == ("hello %s", "x\ny")
 
 
+@pytest.mark.parametrize("name", ["", "a", "_A", "1", "A=B", "A\n", "A" * 65])
+def test_sd_journal_send_with_a_name_that_is_none(name):
+    """What the journal would leave out without a word is an OSError."""
+    with pytest.raises(OSError, match="Invalid argument"):
+        journald.sd_journal_send(**{name: b"x"})
+
+
 def test_sd_journal_send_without_a_journal(monkeypatch):
     """Without a journal it is an OSError."""
     monkeypatch.setattr(journald, "SOCKET_PATH", "/no/such/socket")
