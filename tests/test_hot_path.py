@@ -1,11 +1,14 @@
 """The hot path's budget: how many calls a message takes, so that a slowdown needs no clock."""
 
 import sys
+from contextlib import closing
 
 import pytest
 
 from eliot_etw import _task_level, add_destinations, log_message, start_action, start_task
 from eliot_etw.destinations.file import FileDestination
+from eliot_etw.destinations.journald import JournaldDestination
+from tests import _journal
 
 FILE = ["__call__"]
 # One call is the guard against re-entrance, which only what is not our own needs.
@@ -100,6 +103,25 @@ def test_to_a_function(work, python, most_of_c):
     with start_action(action_type="app:outer"):
         work()
         called, of_c = calls_of(work)
+    assert python == called
+    assert of_c <= most_of_c
+
+
+@pytest.mark.parametrize(
+    ("work", "python", "most_of_c"),
+    [
+        (message, ["log_message", *FILE], 7),
+        (child, ["start_action", *FILE, "__enter__", "__exit__", *FILE], 19),
+    ],
+)
+def test_to_a_journal(work, python, most_of_c):
+    """To a journal, a message is two calls of Python's, too."""
+    journal = _journal.shared()
+    with closing(JournaldDestination(socket_path=journal.socket_path)) as destination:
+        add_destinations(destination)
+        with start_action(action_type="app:outer"):
+            work()
+            called, of_c = calls_of(work)
     assert python == called
     assert of_c <= most_of_c
 
