@@ -19,6 +19,7 @@ BENCHMARKS = [
     "logging_speed",
     "reading_speed",
     "stdlib_speed",
+    "wrapper_speed",
 ]
 # What the contenders are imported as.
 MODULES = [

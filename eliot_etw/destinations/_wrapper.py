@@ -7,7 +7,7 @@ import os
 import sys
 from itertools import count
 from time import monotonic
-from typing import Any, Final
+from typing import Any, Final, final
 from weakref import WeakValueDictionary
 
 from eliot_etw import _names as names
@@ -18,8 +18,14 @@ CLOSE_TIMEOUT_S: Final = 5.0
 
 # Values that nobody can change.
 _PLAIN: Final = frozenset({str, int, float, bool, type(None), bytes})
-# What a message may have that needs no copy: one list is its level.
-_PLAIN_OR_LIST: Final = _PLAIN | {list}
+# The fields in which nothing changes once a message is made.
+_FRAMEWORKS: Final = names.PLACE_FIELDS | {
+    names.ACTION_TYPE,
+    names.ACTION_STATUS,
+    names.MESSAGE_TYPE,
+}
+# How many sets of keys are remembered.
+_MAX_REMEMBERED: Final = 1000
 # How many containers of a message are copied, and so how deep; what is beyond stays as it is.
 _MOST_COPIES: Final = 200
 
@@ -137,10 +143,25 @@ def as_it_is(message: MessageDict) -> MessageDict:
         The message itself, if all its values are plain; else a copy, with copies of the
         containers in it. Other objects are in it as they are.
     """
-    types = [*map(type, message.values())]
-    lists = 1 if names.TASK_LEVEL in message else 0
-    is_plain = types.count(list) == lists and _PLAIN_OR_LIST.issuperset(types)
-    return message if is_plain else _copy(message, {})
+    for key in _own_keys[tuple(message)]:
+        if type(message[key]) not in _PLAIN:
+            copy: MessageDict = _copy(message, {})
+            return copy
+    return message
+
+
+@final
+class _OwnKeys(dict[tuple[Any, ...], tuple[Any, ...]]):
+    """The keys of the program's own fields in messages that have these keys."""
+
+    def __missing__(self, keys: tuple[Any, ...]) -> tuple[Any, ...]:
+        if len(self) >= _MAX_REMEMBERED:
+            self.clear()
+        own = self[keys] = tuple(key for key in keys if key not in _FRAMEWORKS)
+        return own
+
+
+_own_keys = _OwnKeys()
 
 
 def _copy(value: Any, copies: dict[int, Any]) -> Any:

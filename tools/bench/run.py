@@ -30,6 +30,7 @@ import journald_speed
 import logging_speed
 import reading_speed
 import stdlib_speed
+import wrapper_speed
 from _environment import ROOT, SetUpError, prepare, this_interpreter
 from _measure import OURS, Answer, Question, Reach, Setting, Size, ask, got, is_reached
 
@@ -45,6 +46,7 @@ BENCHMARKS = (
     etl_speed,
     journald_speed,
     stdlib_speed,
+    wrapper_speed,
 )
 PACKAGES = (
     "eliot",
