@@ -13,6 +13,7 @@ from eliot_etw._compat import (
     writeFailure,
     writeTraceback,
 )
+from eliot_etw._configure import Configuration, configure
 from eliot_etw._context import current_action
 from eliot_etw._decorators import log_call, preserve_context
 from eliot_etw._extract import register_exception_extractor
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Action",
     "ActionType",
+    "Configuration",
     "Field",
     "FileDestination",
     "ILogger",
@@ -50,6 +52,7 @@ __all__ = [
     "add_destination",
     "add_destinations",
     "add_global_fields",
+    "configure",
     "current_action",
     "fields",
     "log_call",

@@ -137,6 +137,13 @@ class Destinations:
             self._global_fields = {**self._global_fields, **fields}
             self._choose_call()
 
+    def remove_global_fields(self, *names: str) -> None:
+        """Forget global fields; those that are not there do not matter."""
+        with self._lock:
+            kept = {name: v for name, v in self._global_fields.items() if name not in names}
+            self._global_fields = kept
+            self._choose_call()
+
     def divert(self, diversion: WriterRoute | None) -> None:
         """Send what the hot path delivers somewhere else; None ends that."""
         with self._lock:

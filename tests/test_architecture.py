@@ -24,6 +24,7 @@ LAYERS = [
         "_program",
         "_require",
         "_safe",
+        "_settings",
         "_task_level",
         "_written",
         "exceptions",
@@ -60,6 +61,7 @@ LAYERS = [
         "sources.",
     },
     {  # programs and kits
+        "_configure",
         "cli.",
         "logwriter",
         "stdlib.",
@@ -97,6 +99,7 @@ READERS = {
 EXCEPTIONS = {
     ("_output", "destinations.file"): "to_file adds a FileDestination",
     ("", "destinations.file"): "FileDestination is a public name of the package, as in Eliot",
+    ("", "_configure"): "configure() is a public name of the package; it imports by name",
     ("cli._commands", ""): "its version",
 }
 
