@@ -164,7 +164,7 @@ class Journal:
 def why_not() -> str:
     """Say why there can be no such journal here; nothing if there can."""
     if not os.path.exists(JOURNALD):
-        return "systemd-journald is not installed"
+        return "there is no systemd-journald here"
     done = subprocess.run([*_unshare(), "true"], capture_output=True, text=True, check=False)
     return done.stderr and f"there are no namespaces to run systemd-journald in: {done.stderr}"
 
@@ -179,13 +179,18 @@ def _unshare() -> list[str]:
 
 def _within_namespaces(folder: Path) -> list[str]:
     """Begin a command line that runs where a folder's ``run`` is /run."""
-    script = (
-        f"mount --bind {folder}/run /run && mount --bind {folder}/etc /etc/systemd && "
-        # It has none that counts before it is started for the first time.
-        f"mount --bind {folder}/machine-id /etc/machine-id && "
-        'mount --bind /dev/null /dev/kmsg && exec "$@"'
-    )
-    return [*_unshare(), "sh", "-c", script, "sh"]
+    places = {
+        folder / "run": "/run",
+        folder / "etc": "/etc/systemd",
+        folder / "machine-id": "/etc/machine-id",
+        Path("/dev/null"): "/dev/kmsg",
+    }
+    mounts = [
+        f"mount --bind {source} {place}"
+        for source, place in places.items()
+        if os.path.exists(place)  # a container may not have all of them
+    ]
+    return [*_unshare(), "sh", "-c", " && ".join([*mounts, 'exec "$@"']), "sh"]
 
 
 def _runtime(namespace: str) -> str:

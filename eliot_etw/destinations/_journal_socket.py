@@ -85,8 +85,8 @@ class JournalSocket:
         except OSError as error:
             self._socket.close()
             msg = (
-                f"no journal listens at {path}: {error.strerror}. Start systemd-journald, mount "
-                "its socket into the container, or use FileDestination."
+                f"no journal listens at {path}: {error.strerror or error}. Start "
+                "systemd-journald, mount its socket into the container, or use FileDestination."
             )
             raise type(error)(error.errno, msg) from error
 
