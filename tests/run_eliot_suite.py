@@ -29,6 +29,7 @@ from eliot_etw import (
     _task_level,
     _traceback,
     _types,
+    dask,
     exceptions,
     filter,  # noqa: A004 - Eliot's name
     journald,
@@ -158,6 +159,7 @@ def install():
         "parse": parse,
         "_parse": parse,
         "prettyprint": prettyprint,
+        "dask": _stand_in("dask", dask, _add_logging=None, _RunWithEliotContext=None),
         "filter": filter,
         "journald": journald,
         "logwriter": logwriter,

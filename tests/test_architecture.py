@@ -63,6 +63,7 @@ LAYERS = [
     {  # programs and kits
         "_configure",
         "cli.",
+        "dask",
         "logwriter",
         "stdlib.",
         "testing.",

@@ -29,6 +29,10 @@ MODULES = {
         "PublicAPITests.test_addDestination": "adds an object that cannot be called: refused here",
     },
     "test_coroutines": {},
+    "test_dask": {
+        "AddLoggingTests.test_add_logging_explicit": "calls the private _add_logging()",
+        "AddLoggingTests.test_add_logging_to_full_graph": "calls the private _add_logging()",
+    },
     "test_filter": {},
     "test_generators": {},
     "test_journald": {},
