@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
-from typing import Any, Final
+from collections.abc import Iterator
+from typing import Final
 
 from eliot_etw import _names as names
-from eliot_etw._json import value_text
-from eliot_etw._levels import CRITICAL, ERROR, INFO, WARNING, level_of, type_of
+from eliot_etw._levels import CRITICAL, ERROR, INFO, WARNING, level_of
 from eliot_etw._safe import safe_str
+from eliot_etw.destinations._sentence import text_for_people
 from eliot_etw.typing import JsonDefault, MessageDict
 
 # journald ignores an entry with more than 1,024 fields, of which it adds some two dozen itself.
@@ -29,9 +29,6 @@ _PLACED: Final = names.PLACE_FIELDS | {names.MESSAGE_TYPE, names.ACTION_TYPE}
 # The lowest level of the module `logging` for each priority of syslog, the gravest first.
 _PRIORITIES: Final = ((CRITICAL, 2), (ERROR, 3), (WARNING, 4), (INFO, 6))
 _DEBUG_PRIORITY: Final = 7
-
-_MAX_SENTENCE: Final = 500
-_NOT_SAID: Final = _PLACED | {names.ACTION_STATUS, names.EXCEPTION, names.REASON, names.TRACEBACK}
 
 
 def field(name: bytes, value: str) -> bytes:
@@ -83,50 +80,4 @@ def user_fields(message: MessageDict, default: JsonDefault) -> Iterator[bytes]:
     """
     chosen = [item for item in list(message.items()) if item[0] not in _PLACED]
     for name, value in chosen[:MAX_FIELDS]:
-        yield field(legal_name(safe_str(name)), _text(value, default))
-
-
-def sentence_of(message: MessageDict, default: JsonDefault) -> str:
-    """Say in a line for people what a message says.
-
-    >>> sentence_of({"action_type": "shop:order", "action_status": "failed", "reason": "no tea",
-    ...              "exception": "shop.SoldOut", "task_level": [1]}, repr)
-    'shop:order failed: shop.SoldOut: no tea'
-    >>> sentence_of({"message_type": "shop:paid", "amount": 3, "by": "card"}, repr)
-    'shop:paid amount=3 by=card'
-    """
-    kind = type_of(message)
-    said = ["message" if kind is None else safe_str(kind)]
-    if names.ACTION_STATUS in message:
-        said.append(safe_str(message[names.ACTION_STATUS]))
-    why = [safe_str(message[name]) for name in (names.EXCEPTION, names.REASON) if name in message]
-    sentence = ": ".join([" ".join(said), *why])
-    pairs = (
-        f"{safe_str(name)}={_text(value, default)}"
-        for name, value in list(message.items())
-        if name not in _NOT_SAID
-    )
-    return _one_line(" ".join([sentence, *_up_to(_MAX_SENTENCE, pairs)]))
-
-
-def _up_to(length: int, parts: Iterable[str]) -> Iterator[str]:
-    """Give parts until they are so long together."""
-    for part in parts:
-        yield part
-        length -= len(part)
-        if length <= 0:
-            return
-
-
-def _one_line(text: str) -> str:
-    """Cut a text to its length, and keep it from beginning a new line."""
-    if len(text) > _MAX_SENTENCE:
-        text = text[: _MAX_SENTENCE - 1] + "…"
-    return text.replace("\n", "\\n")
-
-
-def _text(value: Any, default: JsonDefault) -> str:
-    """Write a value: a text as it is, anything else as JSON."""
-    # Not isinstance(), which asks the value for its class: that may raise.
-    is_text = issubclass(type(value), str)
-    return str.__str__(value) if is_text else value_text(value, default)
+        yield field(legal_name(safe_str(name)), text_for_people(value, default))

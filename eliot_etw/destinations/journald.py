@@ -12,13 +12,9 @@ from orjson import dumps
 from eliot_etw._json import LINE_OPTIONS, choose_default, encode_carefully
 from eliot_etw._levels import type_of
 from eliot_etw._safe import safe_str
-from eliot_etw.destinations._journal_fields import (
-    field,
-    priority_of,
-    sentence_of,
-    user_fields,
-)
+from eliot_etw.destinations._journal_fields import field, priority_of, user_fields
 from eliot_etw.destinations._journal_socket import MAX_WAIT_S, JournalSocket, path_of
+from eliot_etw.destinations._sentence import sentence_of
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 

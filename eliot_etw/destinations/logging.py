@@ -12,7 +12,7 @@ from eliot_etw._bridge import MESSAGE_ATTRIBUTE, OWN_ATTRIBUTES, was_record
 from eliot_etw._counter import Counter
 from eliot_etw._levels import is_failure, level_of
 from eliot_etw._safe import make_room, safe_str, type_name
-from eliot_etw.destinations._journal_fields import sentence_of
+from eliot_etw.destinations._sentence import sentence_of
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 

@@ -21,7 +21,7 @@ def extra_of(attributes: dict[str, Any], task_uuid: str) -> dict[str, Any]:
     """
     extra = {name: value for name, value in attributes.items() if name not in OWN_ATTRIBUTES}
     given = extra.get(names.TASK_UUID)
-    if isinstance(given, str) and given in ("", task_uuid):
+    if type(given) is str and given in ("", task_uuid):
         del extra[names.TASK_UUID]
         extra.pop(names.TASK_LEVEL, None)
     return extra

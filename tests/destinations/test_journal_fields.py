@@ -1,4 +1,4 @@
-"""Tests of the fields of a journal entry: their form, their names, and the line for people."""
+"""Tests of the fields of a journal entry: their form and their names."""
 
 import re
 
@@ -10,7 +10,6 @@ from eliot_etw.destinations._journal_fields import (
     field,
     legal_name,
     priority_of,
-    sentence_of,
     user_fields,
 )
 from eliot_etw.json import json_default
@@ -94,57 +93,6 @@ class TestUserFields:
         assert values == ["x", "1.5", "null", '[1,{"e":"é"}]', "[1]", "true"]
 
 
-class TestSentence:
-    """The line for people."""
-
-    @pytest.mark.parametrize(
-        ("sentence", "message"),
-        [
-            ("app:hello", {"message_type": "app:hello"}),
-            ("app:paid amount=3 to=Ada", {"message_type": "app:paid", "amount": 3, "to": "Ada"}),
-            (
-                "app:order started n=1",
-                {"action_type": "app:order", "action_status": "started", "n": 1},
-            ),
-            (
-                "app:order failed: ValueError: no tea",
-                {
-                    "action_type": "app:order",
-                    "action_status": "failed",
-                    "exception": "ValueError",
-                    "reason": "no tea",
-                },
-            ),
-            (
-                "eliot:traceback: ValueError: no tea",
-                {
-                    "message_type": "eliot:traceback",
-                    "exception": "ValueError",
-                    "reason": "no tea",
-                    "traceback": "Traceback ...",
-                },
-            ),
-            ("message x=1", {"x": 1}),
-            ("a\\nb c=d\\ne", {"message_type": "a\nb", "c": "d\ne"}),
-        ],
-    )
-    def test_examples(self, sentence, message):
-        """It has type, status and reason, then the other fields."""
-        place = {"task_uuid": "u", "task_level": [1], "timestamp": 1.5}
-        assert sentence == sentence_of({**message, **place}, json_default)
-
-    @given(fields=st.dictionaries(st.text(), st.text() | st.integers()))
-    def test_line(self, fields):
-        """It is one line, and not a long one."""
-        sentence = sentence_of(fields, json_default)
-        assert "\n" not in sentence.replace("\\n", "")
-        assert len(sentence.replace("\\n", " ")) <= 500
-
-    def test_cut(self):
-        """What is too long ends in dots."""
-        assert sentence_of({"x": "y" * 1000}, json_default).endswith("yyy…")
-
-
 @pytest.mark.parametrize("name", HOSTILE)
 def test_hostile(name):
     """No value makes any of it raise, or begin a field of its own."""
@@ -155,7 +103,6 @@ def test_hostile(name):
         {"message_type": "t", "log_level": value},
     ):
         assert priority_of(message) in {2, 3, 4, 6, 7}
-        assert "\n" not in sentence_of(message, json_default)
         assert len(read(b"".join(user_fields(message, json_default)))) == len(
             message.keys() - {"message_type"}
         )
