@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -199,6 +200,26 @@ class TestEntry:
         assert log.lost() == 0
         assert log.failed == []
 
+    def test_nothing_is_left_open(self, log):
+        """The file of a large entry is closed, also if the journal does not take it."""
+        log.log(1, text="x" * 1_000_000)
+        before = os.listdir("/proc/self/fd")
+        log.log(10, text="x" * 1_000_000)
+        log.destination.close()
+        log.log(10, text="x" * 1_000_000)
+        assert len(os.listdir("/proc/self/fd")) == len(before) - 1
+
+    def test_default_timeout(self):
+        """A program's own default for sockets is none for this one."""
+        socket.setdefaulttimeout(1e-9)
+        try:
+            log = Log(_journal.shared())
+        finally:
+            socket.setdefaulttimeout(None)
+        log.log(100)
+        log.destination.close()
+        assert (log.lost(), log.failed) == (0, [])
+
     def test_values_of_ones_own(self):
         """What JSON does not know is converted as the user says."""
         entry = written({"x": {1}, **PLACE}, json_default=lambda value: f"{len(value)} in a set")
@@ -359,6 +380,18 @@ class TestFaults:
         log.log(10)
         assert log.lost() == 0
         assert log.destination.stats() == {"failed": 10, "full": 0}
+
+    def test_back_with_a_large_entry(self, journal):
+        """It finds its way back also if the first message then is one for a file."""
+        log = Log(journal)
+        log.log(10)
+        journal.sync()
+        journal.end()
+        journal.remove_sockets()
+        journal.make_sockets()
+        journal.start()
+        log.log(1, text="x" * 1_000_000)
+        assert (log.lost(), log.failed) == (0, [])
 
     def test_full(self, journal):
         """While it takes nothing, what finds no room is lost, after waiting once in all."""
