@@ -1,9 +1,14 @@
 """Tests of what destinations around destinations share."""
 
+import os
+import subprocess
+import sys
+
 import pytest
 
 from eliot_etw import add_destinations, log_message
 from eliot_etw.destinations import FileDestination, LevelFilter, MemoryDestination
+from eliot_etw.sources import FileSource
 
 
 class Closable:
@@ -63,3 +68,64 @@ def test_failure_inside_is_reported():
     add_destinations(memory, LevelFilter(Closable()))
     log_message("t")
     assert [m["message_type"] for m in memory.messages] == ["t", "eliot:destination_failure"]
+
+
+ALL_OF_THEM = """
+import os, sys
+from eliot_etw import FileDestination, add_destinations, log_message, start_task
+from eliot_etw.destinations import *
+from eliot_etw.destinations.tail_sampled import one_in, unfinished
+
+add_destinations(
+    LevelFilter(
+        RedactedDestination(
+            RateLimitedDestination(
+                TailSampledDestination(
+                    BackgroundDestination(FileDestination(sys.argv[1])), unfinished() | one_in(1)
+                )
+            )
+        ),
+        types={"app:noise": "warning"},
+    )
+)
+task = start_task(action_type="app:task")
+for number in range(100):
+    task.log("app:step", number=number, password="hunter2")
+    task.log("app:noise")
+if len(sys.argv) > 2 and not os.fork():
+    start_task(action_type="app:child").log("app:step", number=-1)
+    sys.exit()
+"""
+
+
+def logged_by(program, *arguments):
+    """Run a program to its end, and return the fields of what it logged that tell about it."""
+    command = [sys.executable, "-c", program, *map(str, arguments)]
+    subprocess.run(command, check=True, timeout=60)
+    return [
+        (
+            message.get("action_type", message.get("message_type")),
+            message.get("password"),
+            message.get("eliot:repeated", {}).get("times"),
+        )
+        for message in FileSource(arguments[0])
+    ]
+
+
+def test_all_of_them(tmp_path):
+    """Wrappers in wrappers do what each does, and all that is held is there after the end."""
+    gone = "[redacted: key *password*]"
+    assert logged_by(ALL_OF_THEM, tmp_path / "log") == [
+        ("app:task", None, None),
+        ("app:step", gone, None),
+        ("app:step", gone, 99),
+    ]
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+def test_all_of_them_in_a_child(tmp_path):
+    """A forked child delivers what it has logged itself, and nothing of its parent's."""
+    logged = logged_by(ALL_OF_THEM, tmp_path / "log", "fork")
+    kinds = sorted((kind, times) for kind, _, times in logged if kind != "app:step")
+    assert kinds == [("app:child", None), ("app:task", None)]
+    assert sorted(times or 1 for kind, _, times in logged if kind == "app:step") == [1, 1, 99]
