@@ -308,15 +308,18 @@ class TestAgreement:
         "module",
         [
             "",
+            "dask",
             "destinations",
             "etw",
             "exceptions",
             "executors",
             "json",
+            "logwriter",
             "parse",
             "sources",
             "stdlib",
             "testing",
+            "twisted",
         ],
     )
     def test_reference_names_all(self, module):

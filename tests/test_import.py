@@ -14,6 +14,7 @@ UNNEEDED = {
     "click",
     "concurrent",
     "ctypes",
+    "dask",
     "eliot",
     "hypothesis",
     "logging",
@@ -36,16 +37,19 @@ UNNEEDED = {
 # The modules of ours that only some programs need.
 OWN = {
     "eliot_etw.cli",
+    "eliot_etw.dask",
     "eliot_etw.destinations.memory",
     "eliot_etw.etw",
     "eliot_etw.executors",
     "eliot_etw.filter",
+    "eliot_etw.logwriter",
     "eliot_etw.parse",
     "eliot_etw.prettyprint",
     "eliot_etw.serializers",
     "eliot_etw.sources",
     "eliot_etw.stdlib",
     "eliot_etw.testing",
+    "eliot_etw.twisted",
     "eliot_etw.viewers",
 }
 LOADED = """
