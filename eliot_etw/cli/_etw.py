@@ -13,13 +13,16 @@ from xml.sax.saxutils import quoteattr
 
 import click
 
+from eliot_etw._names import REMOTE_TASK
 from eliot_etw._program import printable
 from eliot_etw.cli._input import say
 from eliot_etw.etw import provider_guid
 from eliot_etw.etw._doctor import diagnose
-from eliot_etw.etw._message_layout import ACTION
+from eliot_etw.etw._message_layout import ACTION, FALLBACK_NAMES
 from eliot_etw.viewers._screen import Screen
 
+# Types that actions of any program may have, besides its own.
+_ANY_PROGRAMS_TYPES: Final = (REMOTE_TASK, FALLBACK_NAMES[1])
 # What needs no quotes, neither in cmd nor in PowerShell.
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
@@ -128,9 +131,10 @@ def profile(name: str, *, types: tuple[str, ...], folder: Path) -> Callable[[], 
         if not kind.isprintable() or not kind:
             msg = f"--type must be the type of an action, got {kind!r}."
             raise click.UsageError(msg)
-    files = {f"{_short(name)}.wprp": _profile(name)}
-    if types:
-        files[f"{_short(name)}.regions.xml"] = _regions(name, types)
+    files = {
+        f"{_short(name)}.wprp": _profile(name),
+        f"{_short(name)}.regions.xml": _regions(name, (*types, *_ANY_PROGRAMS_TYPES)),
+    }
     return partial(_write_files, {folder / file: text for file, text in files.items()}, types)
 
 
@@ -148,7 +152,7 @@ def _write_files(files: dict[Path, str], types: tuple[str, ...]) -> int:
             return 2
         sys.stdout.write(f"{printable(path)}\n")
     if not types:
-        say("eliot-etw: No regions without --type: wpa wants to know each type of actions.")
+        say("eliot-etw: Name your types of actions by --type: wpa wants to know each of them.")
     return 0
 
 

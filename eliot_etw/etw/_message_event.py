@@ -13,6 +13,7 @@ from eliot_etw._json import choose_default, value_text
 from eliot_etw._levels import is_action, type_of
 from eliot_etw.etw._encode import payload_limit_bytes
 from eliot_etw.etw._levels import Keywords, Levels, Rules
+from eliot_etw.etw._message_layout import FALLBACK_NAMES
 from eliot_etw.etw._message_plan import (
     CommonForm,
     EncodeFunction,
@@ -46,8 +47,6 @@ _MOST_FORMS = 4
 
 _INFO, _START, _STOP = range(3)
 _OPCODES: Final = {names.STARTED: _START, names.SUCCEEDED: _STOP, names.FAILED: _STOP}
-# What an event is called that cannot have the name of its type.
-_FALLBACK_NAMES: Final = ("eliot:message", "eliot:action", "eliot:action")
 
 _DESCRIPTOR: Final = Struct("<HBBBBHQ").pack
 
@@ -303,7 +302,7 @@ class MessageEncoder:
     def _form(self, plan: Plan, summary: _Summary, message: MessageDict) -> Form:
         """Return the form of an event. Raises _NoRoom if there are too many for this plan."""
         opcode = summary.opcode
-        fallback = _FALLBACK_NAMES[opcode]
+        fallback = FALLBACK_NAMES[opcode]
         name = summary.name or fallback
         if not self._is_admitted(plan, name, opcode, self._max_schemas):
             name = fallback
@@ -326,7 +325,7 @@ class MessageEncoder:
             return True
         if plan.is_fallback:
             is_known = name in self._known_names and len(self._schemas) < 2 * self._max_schemas
-            is_good = is_known or name == _FALLBACK_NAMES[opcode]
+            is_good = is_known or name == FALLBACK_NAMES[opcode]
         else:
             is_good = len(self._schemas) < most
             if is_good:

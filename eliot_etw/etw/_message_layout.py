@@ -16,6 +16,9 @@ PLACE: Final = (names.TASK_UUID, names.TASK_LEVEL, names.TIMESTAMP)
 TYPES: Final = (names.ACTION_TYPE, names.MESSAGE_TYPE, names.ACTION_STATUS)
 """What says of which kind a message is: fields of their own as long as they are text."""
 
+FALLBACK_NAMES: Final = ("eliot:message", "eliot:action", "eliot:action")
+"""By opcode, what an event is called that cannot have the name of its type."""
+
 ABSENT_TAG: Final = 1
 """Tags one of the first fields that says nothing: the message has it not, or not of its type."""
 

@@ -73,7 +73,7 @@ class TestProfile:
     def test_wpr(self, call, tmp_path, name):
         """The profile asks for all events of the provider, to a file or to memory."""
         files, errors = self.made(call, tmp_path, name)
-        assert "No regions without --type" in errors
+        assert "Name your types of actions by --type" in errors
         profiles = files[".wprp"].getroot().find("Profiles")
         assert ["EventCollector", "EventProvider", "Profile", "Profile"] == [
             element.tag for element in profiles
@@ -99,8 +99,9 @@ class TestProfile:
         files, errors = self.made(call, tmp_path, NAME, *options)
         assert "" == errors
         regions = list(files[".xml"].getroot().iter("Region"))
-        assert kinds == [region.get("Name") for region in regions]
-        assert len({region.get("Guid") for region in regions}) == 2
+        always = ["eliot:remote_task", "eliot:action"]
+        assert [*kinds, *always] == [region.get("Name") for region in regions]
+        assert len({region.get("Guid") for region in regions}) == 4
         trace = tmp_path / "x.etl"
         destination = EtlFileDestination(trace, provider_name=NAME)
         for region in regions:
