@@ -239,6 +239,61 @@ def test_other_processes(tmp_path):
     assert len(LoggedAction.of_type(messages, "eliot:remote_task")) == 4
 
 
+# What Eliot's documentation shows, which is to run with another import.
+EXAMPLE = """
+from os import getpid
+
+from dask.bag import from_sequence
+from dask.distributed import Client
+from eliot_etw import log_call, to_file
+from eliot_etw.dask import compute_with_trace
+
+@log_call
+def multiply(x, y=7):
+    return x * y
+
+@log_call
+def add(x, y):
+    return x + y
+
+@log_call
+def main_computation():
+    bag = from_sequence([1, 2, 3])
+    bag = bag.map(multiply).fold(add)
+    return compute_with_trace(bag)[0]
+
+def _start_logging():
+    to_file(open("{}.log".format(getpid()), "a"))
+
+def main():
+    _start_logging()
+    client = Client(n_workers=3, threads_per_worker=1)
+    client.run(_start_logging)
+    print("Result:", main_computation())
+
+if __name__ == "__main__":
+    import dask_eliot
+    dask_eliot.main()
+"""
+
+
+def test_example_of_eliot(tmp_path):
+    """It runs with only the import changed, and logs the tree that the documentation shows."""
+    (tmp_path / "dask_eliot.py").write_text(EXAMPLE)
+    command = [sys.executable, "dask_eliot.py"]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, timeout=120, check=False)
+    assert (run.returncode, run.stdout) == (0, b"Result: 42\n"), run.stderr
+    logs = sorted(tmp_path.glob("*.log"))
+    messages = list(merge_by_time(map(FileSource, logs)))
+    assert (len(logs), is_complete(messages)) == (4, True)
+    (main,) = LoggedAction.of_type(messages, "dask_eliot.main_computation")
+    ((_, (compute,)),) = main.type_tree().items()
+    ((_, tasks),) = compute.items()
+    multiplied = {"eliot:remote_task": ["dask:task", {"dask_eliot.multiply": []}]}
+    added = {"eliot:remote_task": ["dask:task", *[{"dask_eliot.add": []}] * 2]}
+    assert (*compute, tasks) == ("dask:compute", [*[multiplied] * 3, added])
+
+
 def test_missing_package():
     """Who imports the module without Dask reads what to install."""
     program = "import sys; sys.modules['dask'] = None; import eliot_etw.dask"

@@ -233,6 +233,39 @@ def test_real_reactor(name, tmp_path):
     assert messages[-1]["message_type"] == "last"
 
 
+# What Eliot's documentation shows, which is to run with another import.
+EXAMPLE = """
+from twisted.internet.task import react
+from {package}.logwriter import ThreadedWriter
+from {package} import log_message, FileDestination
+
+def main(reactor):
+    writer = ThreadedWriter(FileDestination(file=open("example.log", "ab")), reactor)
+    writer.startService()
+    log_message(message_type="test", value="hello", another=1)
+    return writer.stopService()
+
+react(main, [])
+"""
+
+
+@pytest.mark.parametrize("package", ["eliot", "eliot_etw"])
+def test_example_of_eliot(package, tmp_path):
+    """It runs with only the import changed, and writes the same."""
+    pytest.importorskip(package)
+    command = [sys.executable, "-c", EXAMPLE.format(package=package)]
+    subprocess.run(command, cwd=tmp_path, check=True)
+    (message,) = FileSource(tmp_path / "example.log")
+    fields = {name: message[name] for name in ("message_type", "value", "another", "task_level")}
+    assert fields == {
+        "message_type": "test",
+        "value": "hello",
+        "another": 1,
+        "task_level": [1],
+    }
+    assert len(message) == 6
+
+
 def test_file(tmp_path):
     """What is inside stays open, for a service that is started again."""
     file = FileDestination(tmp_path / "log")

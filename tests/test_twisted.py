@@ -600,6 +600,72 @@ def test_real_reactor(reactor, tmp_path):
     assert numbers == [{0}, {1}, {2}]
 
 
+# What Eliot's documentation shows for Twisted, put together: to run with another import.
+EXAMPLES = """
+from {package} import add_destinations, log_message, start_action, to_file, writeFailure
+from {package}.twisted import DeferredContext, TwistedDestination
+from {package}.twisted import inline_callbacks, redirectLogsForTrial
+from twisted.internet.defer import Deferred
+from twisted.logger import globalLogPublisher
+
+to_file(open("log", "ab"))
+events = []
+globalLogPublisher.addObserver(events.append)
+add_destinations(TwistedDestination())
+assert redirectLogsForTrial() is None
+
+def got_result(result, x):
+    log_message(message_type="result", result=result, x=x)
+
+def callbacks(source):
+    with start_action(action_type="your_type").context() as action:
+        d = DeferredContext(source)
+        d.addCallback(got_result, x=1)
+        d.addActionFinish()
+        return d.result
+
+@inline_callbacks
+def generator(source):
+    with start_action(action_type="yourapp:subsystem:frob") as action:
+        x = yield source
+        action.log(message_type="some-report", x=x)
+        1 / 0
+
+sources = [Deferred(), Deferred(), Deferred()]
+callbacks(sources[0])
+generator(sources[1]).addErrback(writeFailure)
+callbacks(sources[2]).addErrback(writeFailure)
+sources[0].callback(3)
+sources[1].callback(4)
+sources[2].errback(ValueError("no"))
+for event in events:
+    if "eliot" in event:
+        print(event["log_namespace"], event["eliot"].get("message_type"))
+"""
+
+
+def test_examples_of_eliot(tmp_path):
+    """They run with only the import changed, and write what they write with Eliot."""
+    pytest.importorskip("eliot")
+    shown, logged = [], []
+    for package in ("eliot", "eliot_etw"):
+        folder = tmp_path / package
+        folder.mkdir()
+        command = [sys.executable, "-c", EXAMPLES.format(package=package)]
+        shown.append(subprocess.run(command, cwd=folder, capture_output=True, check=True).stdout)
+        lines = (folder / "log").read_bytes().splitlines()
+        logged.append([comparable(json.loads(line)) for line in lines])
+    assert logged[0] == logged[1]
+    assert shown[0] == shown[1]
+    assert len(logged[0]) == shown[0].count(b"\n") == 10
+
+
+def comparable(message):
+    """Return what ought to be the same in a message, whoever wrote it."""
+    varying = {"task_uuid", "timestamp", "traceback"}
+    return {name: value for name, value in message.items() if name not in varying}
+
+
 def level_of(message, at):
     """Say whether a message is in the part of the tree that begins at a place."""
     return message["task_level"][0] == at and len(message["task_level"]) > 1
