@@ -81,9 +81,8 @@ def _time_storing(name: str, path: str, calls: int) -> float:
     Raises:
         RuntimeError: If messages are missing.
     """
-    from eliot_etw.destinations.etl import EtlFileDestination
-
     from eliot_etw import FileDestination
+    from eliot_etw.destinations.etl import EtlFileDestination
 
     write = EtlFileDestination(path) if name == OURS else FileDestination(path)
     # The garbage collector runs, as it does in a program; timeit would stop it.
