@@ -211,10 +211,10 @@ class BackgroundDestination(Wrapper):
                 self._right_to_start.pop()
             except IndexError:  # another thread is just starting it
                 return True
-            writer = Thread(target=self._write, name="eliot_etw writer", daemon=True)
             try:
+                writer = Thread(target=self._write, name="eliot_etw writer", daemon=True)
                 writer.start()
-            except RuntimeError:  # at the end of the program, or there are too many
+            except RuntimeError:  # at the end, in a subinterpreter, or there are too many
                 self._is_asleep = True
                 self._right_to_start.append(True)
                 return False

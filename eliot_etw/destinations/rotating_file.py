@@ -227,10 +227,10 @@ class RotatingFileDestination(FileDestination):
         self._has_work = True
         if self._housekeeper is not None and self._housekeeper.is_alive():
             return
-        housekeeper = Thread(target=self._clean_up, name="eliot_etw rotation", daemon=True)
         with suppress(RuntimeError):  # at the end of the program; the next one will do it
-            self._housekeeper = housekeeper
+            housekeeper = Thread(target=self._clean_up, name="eliot_etw rotation", daemon=True)
             housekeeper.start()
+            self._housekeeper = housekeeper
 
     def _clean_up(self) -> None:
         """Compress and remove, until there is nothing left to do."""

@@ -135,16 +135,19 @@ class TestDelivers:
         destination.flush()
         assert len(writers) == 1
 
-    def test_without_a_thread(self, make, monkeypatch):
-        """Where no thread can be started, the calling thread delivers."""
+    @pytest.mark.parametrize("method", ["__init__", "start"])
+    def test_without_a_thread(self, make, monkeypatch, method):
+        """Where no thread can be made or started, the calling thread delivers."""
 
-        def refuse(self):
+        def refuse(self, **_):
             raise RuntimeError("can't start new thread")
 
-        monkeypatch.setattr(threading.Thread, "start", refuse)
+        monkeypatch.setattr(threading.Thread, method, refuse)
         memory = MemoryDestination()
-        make(memory)({"number": 1})
-        assert memory.messages == [{"number": 1}]
+        destination = make(memory)
+        destination({"number": 1})
+        destination({"number": 2})
+        assert memory.messages == [{"number": 1}, {"number": 2}]
 
 
 class TestWhatWasTrueThen:

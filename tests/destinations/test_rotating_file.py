@@ -263,6 +263,21 @@ class TestAside:
         make(max_bytes=100, keep=0).close()
         assert names_in(path) == ["test.log"]
 
+    def test_without_a_thread(self, make, path, monkeypatch):
+        """Where no thread can be started, the next process compresses."""
+
+        def refuse(self):
+            raise RuntimeError("can't start new thread")
+
+        with monkeypatch.context() as patch:
+            patch.setattr("threading.Thread.start", refuse)
+            destination = make(max_bytes=100, compress="gz")
+            log(destination, 0, 1)
+            destination.close()
+        assert names_in(path) == ["test.log.000001", "test.log"]
+        make(max_bytes=100, compress="gz").close()
+        assert names_in(path) == ["test.log.000001.gz", "test.log"]
+
     def test_disk_full(self, make, path, monkeypatch):
         """What cannot be compressed stays as it is, and is readable."""
 
