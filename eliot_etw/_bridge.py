@@ -39,7 +39,7 @@ def was_record(message: MessageDict) -> bool:
     (True, False)
     """
     kind = message.get(names.MESSAGE_TYPE)
-    if not isinstance(kind, str):
+    if not issubclass(type(kind), str):  # not isinstance(): that asks the value, which may raise
         return False
     if kind == names.TRACEBACK_TYPE:
         return bool(message.get(SOURCE) == RECORD_TYPE)

@@ -42,8 +42,13 @@ def type_of(message: MessageDict) -> Any:
 def is_failure(message: MessageDict) -> bool:
     """Say whether a message tells that an action failed, or is a traceback."""
     if is_action(message):
-        return bool(message.get(names.ACTION_STATUS) == names.FAILED)
-    return bool(message.get(names.MESSAGE_TYPE) == names.TRACEBACK_TYPE)
+        return _is(message.get(names.ACTION_STATUS), names.FAILED)
+    return _is(message.get(names.MESSAGE_TYPE), names.TRACEBACK_TYPE)
+
+
+def _is(value: object, text: str) -> bool:
+    """Say whether a value is this text; not by a comparison of its own, which may raise."""
+    return type(value) is str and value == text
 
 
 def level_number(level: object) -> int | None:
@@ -52,8 +57,9 @@ def level_number(level: object) -> int | None:
     >>> level_number("WARNING"), level_number(35), level_number("loud"), level_number(True)
     (30, 35, None, None)
     """
-    if isinstance(level, str):
-        return NUMBERS.get(level.lower())
+    # Not isinstance(), which asks the value for its class: that may raise.
+    if issubclass(type(level), str):
+        return NUMBERS.get(str.lower(level))  # type: ignore[arg-type] # it is a text
     return level if type(level) is int else None
 
 
@@ -66,9 +72,9 @@ def level_of(message: MessageDict) -> int:
     the start said, and one without the other would be an action torn apart.
     """
     if is_action(message):
-        return ERROR if message.get(names.ACTION_STATUS) == names.FAILED else INFO
+        return ERROR if _is(message.get(names.ACTION_STATUS), names.FAILED) else INFO
     kind = message.get(names.MESSAGE_TYPE)
-    if isinstance(kind, str) and kind in _OF_FAILURES:
+    if issubclass(type(kind), str) and kind in _OF_FAILURES:
         return _OF_FAILURES[kind]
     number = level_number(message.get(LOG_LEVEL))
     return INFO if number is None else number

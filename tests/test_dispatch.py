@@ -556,6 +556,14 @@ class TestGlobalFields:
         log_message("t")
         assert (messages[0]["a"], messages[0]["b"]) == (1, 2)
 
+    def test_removed(self, messages):
+        """One that is removed is in no message any more; one that is not there does not matter."""
+        add_global_fields(a=1, b=1)
+        Logger._destinations.remove_global_fields("a", "c")
+        log_message("t")
+        assert "a" not in messages[0]
+        assert messages[0]["b"] == 1
+
     def test_own_field_wins(self, messages):
         """A message's own field of the same name is kept."""
         add_global_fields(x="global")

@@ -78,14 +78,14 @@ class LoggingDestination:
         # By the logger: a program may have loggers and records of its own.
         record = logger.makeRecord(logger.name, level, _FILE, 0, text, (), exc_info, _FUNCTION)
         traceback = message.get(names.TRACEBACK)
-        if exc_info is None and is_failure(message) and isinstance(traceback, str):
+        if exc_info is None and type(traceback) is str and is_failure(message):
             record.exc_text = traceback.rstrip("\n")
         _set_time(record, message.get(names.TIMESTAMP))
         attributes = {name: value for name, value in message.items() if isinstance(name, str)}
         make_room(attributes, _RESERVED)
         levels = attributes.get(names.TASK_LEVEL)
-        if isinstance(levels, list):
-            attributes[names.TASK_LEVEL] = "".join(f"/{safe_str(level)}" for level in levels)
+        if type(levels) is list:
+            attributes[names.TASK_LEVEL] = "/" + "/".join(map(safe_str, levels))
         vars(record).update(attributes)
         setattr(record, MESSAGE_ATTRIBUTE, dict(message))
         return record
@@ -109,9 +109,9 @@ def _exception_of(message: MessageDict) -> _ExcInfo:
     return exc_info if told == (type_name(exc_info[0]), safe_str(exc_info[1])) else None
 
 
-def _set_time(record: logging.LogRecord, timestamp: object) -> None:
+def _set_time(record: logging.LogRecord, timestamp: Any) -> None:
     """Let a record have been made when its message was."""
-    if isinstance(timestamp, (int, float)) and isfinite(timestamp):
+    if type(timestamp) in (int, float) and isfinite(timestamp):
         record.relativeCreated += (timestamp - record.created) * 1000
         record.created = timestamp
         record.msecs = timestamp % 1 * 1000

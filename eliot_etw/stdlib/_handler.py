@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from contextlib import suppress
 from typing import Any
 
 from eliot_etw._counter import Counter
@@ -30,7 +31,9 @@ class SharedHandler(logging.Handler):
     def _failed(self, record: logging.LogRecord) -> None:
         """Count, and tell as all handlers do, that something is wrong with a record."""
         self._errors.add()
-        self.handleError(record)
+        # It raises RecursionError, and others may put another in its place.
+        with suppress(Exception):
+            self.handleError(record)
 
     def _message(self, record: logging.LogRecord) -> str:
         """Return a record's message; its parts, if they do not fit together."""
@@ -38,4 +41,4 @@ class SharedHandler(logging.Handler):
             return str(record.getMessage())
         except Exception:  # noqa: BLE001 - arguments of any kind
             self._failed(record)
-            return f"{safe_str(record.msg)} {safe_repr(record.args)}"
+            return " ".join([safe_str(record.msg), safe_repr(record.args)])

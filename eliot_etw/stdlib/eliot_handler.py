@@ -58,7 +58,7 @@ class EliotHandler(SharedHandler):
             action = current_action() or place_of_its_own(None)
             action.log_fields(
                 self._fields(record, attributes, action.task_uuid),
-                timestamp=record.created if isinstance(record.created, float) else None,
+                timestamp=record.created if type(record.created) in (float, int) else None,
             )
             if record.exc_info:
                 write_exception(_exception_in(record.exc_info), **{SOURCE: RECORD_TYPE})

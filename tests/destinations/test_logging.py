@@ -12,6 +12,7 @@ import pytest
 from eliot_etw import add_destinations, log_message, logging_stats, start_action, write_traceback
 from eliot_etw.destinations import BackgroundDestination, LoggingDestination
 from eliot_etw.stdlib import EliotHandler, TaskContextRecordFactory
+from tests.test_hostile_values import HOSTILE
 
 FORMAT = "%(levelname)s %(name)s %(message)s"
 
@@ -129,6 +130,20 @@ class TestRecords:
         """A message of any kind is a record, with all that it has."""
         LoggingDestination()(message)
         assert keeper.records[0].eliot_message == message
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_hostile(self, name):
+        """Whatever the values are, there is a record."""
+        value = HOSTILE[name]
+        keeper, logger = Keeper(), logging.Logger("apart", level=1)
+        logger.addHandler(keeper)
+        for message in (
+            {"v": value(), "task_level": [value()], "timestamp": value()},
+            {"message_type": value(), "log_level": value()},
+            {"action_status": "failed", "action_type": "a", "exception": value()},
+        ):
+            LoggingDestination(logger)(message)
+        assert len(keeper.records) == 3
 
     def test_record_factory(self, destination, keeper):
         """The program's own kind of records is used, and the message says where it belongs."""

@@ -19,6 +19,7 @@ from eliot_etw.destinations import LevelFilter, MemoryDestination
 from eliot_etw.sources import FileSource
 from eliot_etw.stdlib import EliotHandler
 from eliot_etw.stdlib._attributes import is_without_extra
+from tests.test_hostile_values import HOSTILE
 
 PLACE = ("module", "function", "path", "line")
 SENDER = ("thread", "thread_name", "process", "process_name")
@@ -249,6 +250,12 @@ class TestTrouble:
         assert handler.stats() == {"errors": 1, "ignored": 0}
         assert "--- Logging error ---" in capsys.readouterr().err
 
+    def test_handler_of_errors_that_raises(self, handler, messages):
+        """Nor is anything raised if that raises which is told of errors."""
+        handler.handleError = lambda record: 1 / 0
+        handler.handle(logging.makeLogRecord({"msg": "%d", "args": ("x",)}))
+        assert messages[0]["message"] == "%d ('x',)"
+
     def test_no_record(self, handler, messages, capsys):
         """What cannot be a record is reported and counted. Nothing is raised."""
         record = logging.makeLogRecord({})
@@ -256,6 +263,20 @@ class TestTrouble:
         handler.handle(record)
         assert messages == []
         assert handler.stats() == {"errors": 1, "ignored": 0}
+
+    @pytest.mark.parametrize("name", HOSTILE)
+    def test_hostile(self, handler, tmp_path, name):
+        """Whatever the values are, the record is logged."""
+        add_destinations(FileDestination(tmp_path / "log"))
+        for record in (
+            {"msg": HOSTILE[name]()},
+            {"msg": "%s", "args": (HOSTILE[name](),)},
+            {"value": HOSTILE[name](), "task_uuid": HOSTILE[name]()},
+            {"created": HOSTILE[name](), "stack_info": HOSTILE[name]()},
+        ):
+            handler.handle(logging.makeLogRecord(record))
+        logged = [m for m in FileSource(tmp_path / "log") if "logger" in m]
+        assert [m["message_type"] for m in logged] == ["eliot:stdlib"] * 4
 
     def test_value_that_logs(self, logger, tmp_path):
         """A value that logs when it is written does so once, not for ever."""
