@@ -129,7 +129,7 @@ class BackgroundDestination(Wrapper):
         self._right_to_start = [True]
         self._stops = False
         self._has_given_up = False
-        self._is_held = False
+        self._forking: int | None = None
         self._told = 0
         self._told_at = -_BETWEEN_REPORTS_S
 
@@ -404,13 +404,15 @@ class BackgroundDestination(Wrapper):
 
     def _before_fork(self) -> None:
         """Wait until the destination inside is not being called: it may hold locks meanwhile."""
-        self._is_held = self._deliverer != get_ident() and self._delivering.acquire(
-            timeout=_FORK_TIMEOUT_S
-        )
+        thread = get_ident()
+        if thread != self._deliverer and self._delivering.acquire(timeout=_FORK_TIMEOUT_S):
+            # Several threads may fork at the same time, and only one of them has the lock.
+            self._forking = thread
 
     def _after_fork_in_parent(self) -> None:
         """Go on."""
-        if self._is_held:
+        if self._forking == get_ident():
+            self._forking = None
             self._delivering.release()
             if self._is_over:
                 self._deliver_all()

@@ -546,6 +546,29 @@ print(counts[0], counts[1])
         expected |= {f"child {n}": list(range(50)) for n in range(20)}
         assert expected == seen
 
+    def test_by_several_threads(self, make, path):
+        """Threads that fork at the same time leave no lock behind."""
+        destination = make(FileDestination(path))
+        destination({"message_type": "t"})
+        assert destination.flush()
+        done = []
+        destination._before_fork()
+        other = threading.Thread(
+            target=lambda: (
+                destination._before_fork(),
+                done.append(destination._forking),
+                destination._after_fork_in_parent(),
+            )
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(background, "_FORK_TIMEOUT_S", 0.01)
+            other.start()
+            other.join()
+        assert done == [threading.get_ident()]
+        destination._after_fork_in_parent()
+        destination({"message_type": "t"})
+        assert destination.flush()
+
     def test_counts_begin_anew(self, make, path):
         """What is counted is what happened in this process."""
         destination = make(FileDestination(path))
