@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import mmap
 import os
+import sys
 from collections.abc import Iterable
 from struct import Struct
 from typing import TYPE_CHECKING, final
@@ -120,15 +122,43 @@ def parse_task_id(task_id: str | bytes) -> tuple[str, TaskLevel]:
     raise InvalidTaskID(msg)
 
 
+def _is_zero_after_fork() -> bytearray | mmap.mmap:
+    """Make a byte that is 1 for now, and 0 in every child that is forked from here on.
+
+    Servers such as uWSGI fork without telling Python: what `os.register_at_fork` calls is not
+    called there. The system knows.
+
+    Raises:
+        OSError: If this system has no such thing.
+
+    Source:
+        madvise(2), MADV_WIPEONFORK, since Linux 4.14; its number is that of linux/mman.h.
+    """
+    if not hasattr(os, "fork"):
+        return bytearray(b"\1")
+    if sys.platform != "linux":
+        raise OSError
+    memory = mmap.mmap(-1, 1, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(18)
+    memory[0] = 1
+    return memory
+
+
 # So many are made at a time: asking the system for random bytes costs more than all the rest.
-_BATCH = 64
+# One, and none to spare, where parent and child might both hand them out.
+try:
+    _is_here: bytearray | mmap.mmap = _is_zero_after_fork()
+    _batch = 64
+except OSError:
+    _is_here = bytearray(b"\1")
+    _batch = 1
 # The bits that RFC 9562 fixes: in the seventh byte the version 4, in the ninth the variant.
 _VERSION = bytes(0x40 | byte & 0x0F for byte in range(256))
 _VARIANT = bytes(0x80 | byte & 0x3F for byte in range(256))
-_split = Struct("8s4s4s4s12s" * _BATCH).unpack
+_split = Struct("8s4s4s4s12s" * _batch).unpack
 _spare: list[str] = []
 if hasattr(os, "register_at_fork"):  # not on Windows
-    # Parent and child would both hand them out.
+    # An emulator of Linux may say yes to madvise() and do nothing.
     os.register_at_fork(after_in_child=_spare.clear)
 
 
@@ -140,6 +170,10 @@ def new_task_uuid() -> str:
     Source:
         RFC 9562, section 5.4.
     """
+    if not _is_here[0]:
+        # In this order: until the second line is done, no other thread takes a name either.
+        _spare.clear()
+        _is_here[0] = 1
     try:
         return _spare.pop()
     except IndexError:
@@ -151,7 +185,7 @@ def new_task_uuid() -> str:
 
 def _make_uuids() -> list[str]:
     """Make a batch of them."""
-    random = bytearray(os.urandom(16 * _BATCH))
+    random = bytearray(os.urandom(16 * _batch))
     random[6::16] = random[6::16].translate(_VERSION)
     random[8::16] = random[8::16].translate(_VARIANT)
     text = b"-".join(_split(random.hex().encode())).decode()

@@ -166,17 +166,36 @@ class TestNewTaskUUID:
         assert (1 << 128) - 1 - fixed == ones & zeros & ((1 << 128) - 1)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
-    def test_unique_in_forked_children(self):
-        """Children that are forked from one process make names of their own."""
+    @pytest.mark.parametrize(
+        "fork",
+        [
+            "os.fork",
+            pytest.param(
+                "ctypes.PyDLL(None).fork",
+                marks=pytest.mark.skipif(
+                    sys.platform != "linux", reason="only Linux wipes memory in forked children"
+                ),
+            ),
+        ],
+    )
+    def test_unique_in_forked_children(self, fork):
+        """Children make names of their own, also of a server that forks without telling Python."""
         program = (
-            "import os\n"
+            "import ctypes, os\n"
             "from eliot_etw._task_level import new_task_uuid\n"
-            "new_task_uuid()\n"
+            f"fork = {fork}\n"
+            "def names():\n"
+            "    os.write(1, ''.join(new_task_uuid() + '\\n' for _ in range(50)).encode())\n"
+            "names()\n"
             "children = []\n"
             "for _ in range(4):\n"
-            "    pid = os.fork()\n"
+            "    pid = fork()\n"
             "    if not pid:\n"
-            "        os.write(1, ''.join(new_task_uuid() + '\\n' for _ in range(50)).encode())\n"
+            "        names()\n"
+            "        if not fork():\n"
+            "            names()\n"
+            "            os._exit(0)\n"
+            "        os.wait()\n"
             "        os._exit(0)\n"
             "    children.append(pid)\n"
             "for pid in children:\n"
@@ -185,7 +204,7 @@ class TestNewTaskUUID:
         result = subprocess.run(
             [sys.executable, "-c", program], capture_output=True, timeout=60, check=True
         )
-        assert len(set(result.stdout.split())) == 200
+        assert len(set(result.stdout.split())) == 450
 
 
 @pytest.mark.parametrize(
