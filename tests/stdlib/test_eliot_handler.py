@@ -6,6 +6,7 @@ import logging.handlers
 import os
 import pickle
 import queue
+import sys
 import threading
 import warnings
 
@@ -326,6 +327,26 @@ class TestTrouble:
         add_destinations(destination)
         logger.info("x")
         assert [m["message"] for m in messages] == ["x", "y"]
+
+
+def test_budget(handler, tmp_path):
+    """A record with `extra`, to a file, is so many calls: a slowdown is seen without a clock."""
+    add_destinations(FileDestination(tmp_path / "log"))
+    record = logging.makeLogRecord({"msg": "%s", "args": ("x",), "user": 7})
+    calls = []
+
+    def note(frame, event, _):
+        if event == "call":
+            calls.append(frame.f_code.co_name)
+
+    with start_action(action_type="a"):
+        handler.handle(record)  # what is done once only is done
+        sys.setprofile(note)
+        try:
+            handler.handle(record)
+        finally:
+            sys.setprofile(None)
+    assert len(calls) <= 17, calls
 
 
 class TestSetUp:
