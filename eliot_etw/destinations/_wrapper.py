@@ -37,7 +37,10 @@ class Wrapper:
         inner: What is inside. Counts are each wrapper's own: ask ``wrapper.inner.stats()`` for
             those of what is inside.
         is_leaf: To the dispatcher: whether nothing that is called here logs.
+        closes_in_time: To a wrapper around this: `close` may be given a timeout.
     """
+
+    closes_in_time: Final = True
 
     def __init__(self, inner: Destination) -> None:
         """Take what is inside.
@@ -84,12 +87,11 @@ class Wrapper:
         """
         deadline = monotonic() + timeout_s
         self._finish(deadline)
-        if isinstance(self.inner, Wrapper):
-            self.inner.close(max(0.0, deadline - monotonic()))
-        else:
-            close: Any = getattr(self.inner, "close", None)
-            if close is not None:
-                close()
+        close: Any = getattr(self.inner, "close", None)
+        if getattr(self.inner, "closes_in_time", False):
+            close(max(0.0, deadline - monotonic()))
+        elif close is not None:
+            close()
 
 
 # Those that hold messages back, by a number that tells in which order they were made.

@@ -50,6 +50,9 @@ class RotatingFileDestination(FileDestination):
     as for `FileDestination`.
     """
 
+    # To a wrapper around this: `close` may be given a timeout.
+    closes_in_time: Final = True
+
     def __init__(
         self,
         path: str | os.PathLike[str],

@@ -7,7 +7,12 @@ import sys
 import pytest
 
 from eliot_etw import add_destinations, log_message
-from eliot_etw.destinations import FileDestination, LevelFilter, MemoryDestination
+from eliot_etw.destinations import (
+    FileDestination,
+    LevelFilter,
+    MemoryDestination,
+    RotatingFileDestination,
+)
 from eliot_etw.sources import FileSource
 
 
@@ -28,6 +33,26 @@ def test_closes_what_is_inside():
     inner = Closable()
     LevelFilter(LevelFilter(inner)).close(timeout_s=1)
     assert inner.closed == 1
+
+
+def test_closes_in_time():
+    """All that is inside has to be done within the time of the outermost."""
+
+    class Slow:
+        closes_in_time = True
+        timeouts = ()
+
+        def __call__(self, message):
+            pass
+
+        def close(self, timeout_s=1000):
+            self.timeouts += (timeout_s,)
+
+    inner = Slow()
+    LevelFilter(LevelFilter(inner)).close(timeout_s=7)
+    assert all(0 < timeout_s <= 7 for timeout_s in inner.timeouts)
+    assert len(inner.timeouts) == 1
+    assert RotatingFileDestination.closes_in_time
 
 
 def test_inside_need_not_be_closable():
