@@ -3,6 +3,7 @@
 import http.server
 import logging
 import logging.handlers
+import pickle
 import queue
 import threading
 import time
@@ -239,6 +240,20 @@ class TestLogger:
         expected = [f"ERROR app.rotated app:x log_level=error number={n}" for n in range(50)]
         assert len([*tmp_path.iterdir()]) > 5
         assert sorted(expected) == sorted(lines)
+
+    def test_to_another_process(self, keeper):
+        """A handler that sends records elsewhere sends all of it, and it is still told apart."""
+        add_destinations(LoggingDestination())
+        log_failure()
+        sender = logging.handlers.SocketHandler("localhost", None)
+        ignoring = EliotHandler()
+        for record in keeper.records:
+            received = logging.makeLogRecord(pickle.loads(sender.makePickle(record)[4:]))
+            assert received.eliot_message == record.eliot_message
+            ignoring.handle(received)
+        sender.close()
+        assert "ValueError: no" in received.exc_text
+        assert ignoring.stats() == {"errors": 0, "ignored": 3}
 
 
 class TestBothWays:
