@@ -1,9 +1,11 @@
 """Tests of Dask's computations as trees, with the real Dask, on one machine and on a cluster."""
 
+import copyreg
 import os
 import subprocess
 import sys
 from operator import add
+from types import MethodType
 
 import pytest
 
@@ -23,6 +25,12 @@ from eliot_etw.dask import compute_with_trace, persist_with_trace
 from eliot_etw.parse import Parser
 from eliot_etw.sources import FileSource, merge_by_time
 from eliot_etw.testing import LoggedAction
+
+
+@pytest.fixture(autouse=True)
+def no_methods_of_twisted(monkeypatch):
+    """Pickle methods as Python does: Twisted, which other tests load, knows no class methods."""
+    monkeypatch.delitem(copyreg.dispatch_table, MethodType, raising=False)
 
 
 @pytest.fixture(autouse=True)
