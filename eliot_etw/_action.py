@@ -15,7 +15,7 @@ from contextvars import Token
 from itertools import count
 from time import time
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Final, NoReturn, TypeAlias, TypeVar
 
 from eliot_etw import _names as names
 from eliot_etw._context import CURRENT
@@ -71,7 +71,7 @@ class _Ending:
 # In the place of such: the action has ended already.
 OVER: Final = _Ending()
 
-_Tokens: TypeAlias = "Token[Action | None] | tuple[Token[Action | None], _Tokens] | None"
+_Tokens: TypeAlias = "Token[Action | None] | tuple[Token[Action | None], ...] | None"
 
 
 class Action:
@@ -102,7 +102,6 @@ class Action:
         task_level: Iterable[int],
         action_type: str,
         serializers: ActionSerializers | None = None,
-        _parent: Action | None = None,
     ) -> None:
         """Make an action without logging its start; `start_action` does both.
 
@@ -120,10 +119,10 @@ class Action:
         self._places: Iterator[int] = count(1)
         self._route: Route = DESTINATIONS if logger is None else route_to(logger)
         self._ending = None if serializers is None else _Ending(serializers)
-        # What __exit__ is to undo; while the action is entered more than once, together with what
-        # the exits after that are to undo.
+        # What __exit__ is to undo; while the action is entered more than once, what each exit is
+        # to undo, the latest first.
         self._token: _Tokens = None
-        self._parent = _parent
+        self._parent: Action | None = None
 
     def __repr__(self) -> str:
         level = TaskLevel(self._level).to_string()
@@ -189,7 +188,10 @@ class Action:
         serializers: ActionSerializers | None = None,
     ) -> Action:
         """Make an action within this one without logging its start; `start_action` does both."""
-        return Action(logger, self.task_uuid, self.next_level(), action_type, serializers, self)
+        # A subclass has children of its class, as in Eliot, and perhaps Eliot's constructor.
+        child = self.__class__(logger, self.task_uuid, self.next_level(), action_type, serializers)
+        child._parent = self
+        return child
 
     def log(self, message_type: str = _UNSET, /, **fields: Any) -> None:
         """Log a message within this action.
@@ -230,9 +232,12 @@ class Action:
 
     def add_success_fields(self, /, **fields: Any) -> None:
         """Add fields to the end message, if the action succeeds."""
+        # Made before it is known whether it is needed: between the two lines after that, the
+        # interpreter changes no threads, and an end that another thread logs is not forgotten.
+        fresh = _Ending()
+        if self._ending is None:
+            self._ending = fresh
         ending = self._ending
-        if ending is None:
-            self._ending = ending = _Ending()
         if ending is not OVER:
             ending.success_fields = {**ending.success_fields, **fields}
 
@@ -242,10 +247,13 @@ class Action:
         Args:
             exception: What the action failed with; None if it succeeded.
         """
-        ending = self._ending or _Ending()
+        ending = self._ending
         if ending is OVER:
             return
+        # Nothing is called in between: of several threads that end an action, one does.
         self._ending = OVER
+        if ending is None:
+            ending = _Ending()
         serializers = ending.serializers
         if exception is None:
             status, fields = names.SUCCEEDED, ending.success_fields
@@ -304,20 +312,39 @@ class Action:
         """Leave a block of several, or one that was entered in another context, or none at all."""
         if tokens is None:
             return
-        if isinstance(tokens, tuple):
-            token, self._token = tokens
+        left = list(tokens) if isinstance(tokens, tuple) else [tokens]
+        # Several threads may be in it at a time: what this one is to undo need not be the first.
+        for token in left:
+            try:
+                _reset_current(token)
+            except (RuntimeError, ValueError):
+                continue
+            left.remove(token)
+            break
         else:
-            token = tokens
-        try:
-            _reset_current(token)
-        except ValueError:
-            self._leave(token)
+            self._leave(left.pop(0))
+        self._token = tuple(left) or None
+
+    def __copy__(self) -> Self:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        msg = (
+            f"What is pickled must hold no action, got {self!r}. Send what its "
+            "serialize_task_id() returns, and call Action.continue_task() with that there."
+        )
+        raise TypeError(msg)
 
     def __enter__(self) -> Self:
-        if self._token is None:
+        tokens = self._token
+        if tokens is None:
             self._token = _set_current(self)
         else:
-            self._token = (_set_current(self), self._token)
+            others = tokens if isinstance(tokens, tuple) else (tokens,)
+            self._token = (_set_current(self), *others)
         return self
 
     def __exit__(
@@ -330,7 +357,7 @@ class Action:
         self._token = None
         try:
             _reset_current(token)  # type: ignore[arg-type] # if it is no token, see there
-        except (TypeError, ValueError):
+        except (RuntimeError, TypeError, ValueError):
             self._exit_unusually(token)
         if exception is not None or self._ending is not None:
             self.finish(exception)

@@ -129,9 +129,8 @@ def _entered() -> dict[Action, None]:
             waiting.append(action._parent)
             # A task that was started within an action is no child of it: its tokens know.
             tokens = action._token
-            while tokens is not None:
-                token, tokens = tokens if isinstance(tokens, tuple) else (tokens, None)
-                waiting.append(token.old_value)
+            entered = tokens if isinstance(tokens, tuple) else () if tokens is None else (tokens,)
+            waiting.extend(token.old_value for token in entered)
     return found
 
 

@@ -1,6 +1,9 @@
 """Tests of actions: a start, an end, and a place in the tree for all in between."""
 
+import copy
 import gc
+import pickle
+import sys
 import threading
 import weakref
 from collections import defaultdict
@@ -144,6 +147,27 @@ class TestFinish:
             action.finish(CopyError())
         assert [m["action_status"] for m in messages] == ["started", "failed"]
 
+    def test_once_in_many_threads(self, messages):
+        """Of several threads that end an action at the same time, one does."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(2_000):
+                action = start_action(action_type="a")
+                go = threading.Barrier(4)
+                threads = [
+                    threading.Thread(target=lambda go=go, end=end: (go.wait(30), end()))
+                    for end in [action.finish] * 3 + [lambda a=action: a.add_success_fields(x=1)]
+                ]
+                for thread in threads:
+                    thread.start()
+                for thread in threads:
+                    thread.join()
+                action.finish()
+        finally:
+            sys.setswitchinterval(before)
+        assert len(messages) == 2 * 2_000
+
     def test_log_after_it(self, messages):
         """What is logged to an action after its end still has its own place there."""
         action = start_action(action_type="a")
@@ -201,6 +225,16 @@ class TestPlaces:
         child.finish()
         assert (action.task_uuid, "b") == (child.task_uuid, child.action_type)
         assert levels_of(messages) == [[1], [2, 1], [2, 2]]
+
+    def test_child_of_a_subclass(self):
+        """A child made by `child` has its parent's class, even one with Eliot's constructor."""
+
+        class Own(Action):
+            def __init__(self, logger, task_uuid, task_level, action_type, serializers=None):
+                super().__init__(logger, task_uuid, task_level, action_type, serializers)
+
+        child = Own(None, "uuid", TaskLevel(()), "a").child(None, "b")
+        assert (Own, TaskLevel([1])) == (type(child), child.task_level)
 
     @given(st.recursive(st.just("message"), lambda inner: st.lists(inner, min_size=1)))
     def test_any_tree(self, tree):
@@ -281,6 +315,29 @@ class TestCurrent:
             assert current_action() is outer
         assert [m["action_status"] for m in messages] == ["started"] * 2 + ["succeeded"] * 2
 
+    def test_block_in_two_threads(self, messages):
+        """Threads that are in one action at a time each have their own one before it back."""
+        entered, left = threading.Event(), threading.Event()
+        after = []
+
+        def other(action):
+            with start_task(action_type="other") as task:
+                with action:
+                    entered.set()
+                    left.wait(30)
+                after.append(current_action() is task)
+
+        with start_action(action_type="outer") as outer:
+            action = start_action(action_type="a")
+            thread = threading.Thread(target=other, args=(action,))
+            with action:
+                thread.start()
+                entered.wait(30)
+            assert current_action() is outer
+            left.set()
+            thread.join()
+        assert after == [True]
+
     def test_left_without_being_entered(self, messages):
         """Leaving a block that was never entered ends the action, and nothing else."""
         with start_action(action_type="outer") as outer:
@@ -325,6 +382,21 @@ class TestCurrent:
             with pytest.raises(CopyError):
                 start_action(action_type="a").run(fail)
             assert current_action() is outer
+
+
+class TestCopies:
+    """What becomes of an action within something that is copied or sent."""
+
+    @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+    def test_copy(self, copied):
+        """A copy is the action itself: it has one place, and one end."""
+        action = start_action(action_type="a")
+        assert copied(action) is action
+
+    def test_pickle(self):
+        """It cannot be pickled, and the error says what to send instead."""
+        with pytest.raises(TypeError, match=r"serialize_task_id\(\)"):
+            pickle.dumps(start_action(action_type="a"))
 
 
 class TestParameters:
