@@ -40,10 +40,10 @@ class RotatingFileDestination(FileDestination):
     What is put aside is called like the file, with a number that counts up: ``app.log.000001`` is
     the oldest. It is compressed in a thread of its own, and the oldest are removed.
 
-    Several processes may log to one path. One of them puts the file aside; the others notice
-    within a second, or when they have written 64 KiB. As long as one writes to a file that was put
-    aside, it is neither compressed nor removed, so that no line is lost. A process that is killed
-    in the middle of this leaves nothing that the next one does not put right.
+    Several processes may log to one path. One of them puts the file aside; each of the others
+    notices when it logs, a second later or when it has written 64 KiB. Until then the file that
+    was put aside is neither compressed nor removed, so that no line is lost. A process that is
+    killed in the middle of this leaves nothing that the next one does not put right.
 
     A file that cannot be put aside, because another program uses it on Windows or the folder is
     not writable, is written on, and that is counted. What else may happen, such as a full disk, is
