@@ -428,6 +428,9 @@ class BadZone(tzinfo):
     def utcoffset(self, _):
         raise LookupError
 
+    def __repr__(self):
+        return "BadZone()"
+
 
 class TestHard:
     """Values that need care, again and again."""
