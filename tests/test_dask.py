@@ -43,7 +43,7 @@ def threads():
 @pytest.fixture(scope="module")
 def cluster():
     """Return a client of a cluster whose worker is in this process."""
-    with Client(processes=False, dashboard_address=None, set_as_default=False) as client:
+    with Client(processes=False, dashboard_address=":0", set_as_default=False) as client:
         yield client
 
 
