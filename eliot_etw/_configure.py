@@ -192,7 +192,8 @@ def _planned_step(table: object, place: str, *, is_wrapper: bool) -> _Step:
     if (_INNER in types) is not is_wrapper:
         wanted, other = ("wrapper", "destination") if is_wrapper else ("destination", "wrapper")
         msg = (
-            f"{kind_place} must be a {wanted}, and {constructor.__name__} is a {other}. "
+            f"{kind_place} must be a {wanted}, "
+            f"and {_settings.described(constructor)} is a {other}. "
             f"Wrappers are listed in '{_WRAPPERS}' of a destination, the outermost first."
         )
         raise InvalidSettings(msg)
@@ -318,6 +319,9 @@ def _called(step: _Step, undo: ExitStack) -> Any:
         raise InvalidSettings(msg) from error
     if hasattr(made, "close"):
         undo.callback(made.close)
+    if not callable(made):
+        msg = f"{step.place} must make something that is called with a message, got {made!r}."
+        raise InvalidSettings(msg)
     return made
 
 

@@ -54,10 +54,13 @@ def parameters_of(function: Callable[..., Any]) -> Parameters:
     from inspect import Parameter, signature  # noqa: PLC0415
     from typing import get_type_hints  # noqa: PLC0415
 
-    found = signature(function).parameters.values()
+    try:
+        found = signature(function).parameters.values()
+    except ValueError:  # it is written in C
+        return Parameters({}, frozenset(), takes_any=True)
     try:
         hints = get_type_hints(function.__init__ if isinstance(function, type) else function)  # type: ignore[misc] # the class's own
-    except NameError:  # of types that are imported for type checkers only
+    except (NameError, TypeError):  # types for type checkers only; objects that have none
         hints = {}
     several = (Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD)
     named = [parameter for parameter in found if parameter.kind not in several]

@@ -281,6 +281,7 @@ WRONG = [
         "destinations[0].wrappers[0].kind must be a wrapper, and MemoryDestination is a ",
     ),
     ({"destinations": [{"kind": Broken}]}, "destinations[0]: no"),
+    ({"destinations": [{"kind": dict}]}, "destinations[0] must make something that is called"),
     ({"fields": []}, "fields must be dict, got []."),
     ({"fields": {"timestamp": 1}}, "fields.timestamp must not be: each message has its own."),
     ({"logging": {"level": "loud"}}, "logging.level must be a number, or one of critical, "),

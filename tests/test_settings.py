@@ -3,6 +3,7 @@
 import io
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, Literal, Union
 from uuid import UUID
@@ -75,6 +76,12 @@ def test_parameters_without_types():
         pass
 
     assert parameters_of(function) == ({"a": Any, "b": Any}, {"a"}, True)
+
+
+def test_parameters_that_cannot_be_known():
+    """What is written in C takes anything; what has no types of its own takes any values."""
+    assert parameters_of(dict) == ({}, frozenset(), True)
+    assert parameters_of(partial(FileDestination, encoder=None)).types["file"] is Any
 
 
 def test_checked():
