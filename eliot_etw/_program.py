@@ -31,17 +31,20 @@ def printable(value: object) -> str:
     return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
-def run_program(program: Callable[[], int], stdout: TextIO) -> int:
+def run_program(program: Callable[[], int], stdout: TextIO | None) -> int:
     """Run a program that writes to standard output; end it without a traceback.
 
     Args:
         program: Returns the exit status.
-        stdout: Where it writes. Flushed at the end.
+        stdout: Where it writes. Flushed at the end. None, as Python has it if standard output was
+            closed before it started, is output that cannot be written.
 
     Returns:
         The exit status: the program's; 0 if the reader of a pipe has seen enough; 1 if the output
         cannot be written, which is said on standard error; `INTERRUPTED` after Ctrl-C.
     """
+    if stdout is None:
+        return _cannot_write(OSError(errno.EBADF, os.strerror(errno.EBADF)))
     try:
         status = program()
         stdout.flush()
@@ -51,9 +54,14 @@ def run_program(program: Callable[[], int], stdout: TextIO) -> int:
         _give_up(stdout)
         if error.errno in _CLOSED_PIPE:
             return 0
-        sys.stderr.write(f"{Path(sys.argv[0]).name}: cannot write: {error.strerror or error}\n")
-        return 1
+        return _cannot_write(error)
     return status
+
+
+def _cannot_write(error: OSError) -> int:
+    """Say what is wrong with the output, and return the exit status."""
+    sys.stderr.write(f"{Path(sys.argv[0]).name}: cannot write: {error.strerror or error}\n")
+    return 1
 
 
 def _give_up(stdout: TextIO) -> None:

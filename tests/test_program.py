@@ -59,6 +59,13 @@ def test_output_that_cannot_be_written(monkeypatch, capsys):
     assert capsys.readouterr().err == "app: cannot write: No room\n"
 
 
+def test_output_that_was_closed_before(monkeypatch, capsys):
+    """Where there is no standard output, nothing is done for it, and that is said in one line."""
+    monkeypatch.setattr("sys.argv", ["/usr/bin/app"])
+    assert run_program(lambda: sys.exit("must not be started"), None) == 1
+    assert capsys.readouterr().err == f"app: cannot write: {os.strerror(errno.EBADF)}\n"
+
+
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="this system has no /dev/full")
 def test_no_traceback_on_a_full_disk():
     """The interpreter has nothing to complain about either when it exits."""
