@@ -195,8 +195,9 @@ class TestStarting:
 PROGRAM = """
 import sys
 if sys.argv[1] == "asyncio":
+    import asyncio
     from twisted.internet import asyncioreactor
-    asyncioreactor.install()
+    asyncioreactor.install(asyncio.SelectorEventLoop())
 from threading import current_thread
 from twisted.application.service import MultiService
 from twisted.internet.task import deferLater, react

@@ -534,8 +534,9 @@ class TestTrial:
 PROGRAM = """
 import sys
 if sys.argv[1] == "asyncio":
+    import asyncio
     from twisted.internet import asyncioreactor
-    asyncioreactor.install()
+    asyncioreactor.install(asyncio.SelectorEventLoop())
 from twisted.internet import reactor, task, threads
 from twisted.internet.defer import Deferred, gatherResults
 from eliot_etw import current_action, log_message, preserve_context, start_action, to_file
