@@ -13,7 +13,6 @@ from eliot_etw._compat import (
     writeFailure,
     writeTraceback,
 )
-from eliot_etw._configure import Configuration, configure
 from eliot_etw._context import current_action
 from eliot_etw._decorators import log_call, preserve_context
 from eliot_etw._extract import register_exception_extractor
@@ -21,8 +20,10 @@ from eliot_etw._fields import Field, fields
 from eliot_etw._logger import ILogger, Logger, MemoryLogger
 from eliot_etw._message import Message
 from eliot_etw._output import (
+    Configuration,
     add_destinations,
     add_global_fields,
+    configure,
     logging_stats,
     remove_destination,
     to_file,

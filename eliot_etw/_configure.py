@@ -1,4 +1,4 @@
-"""`configure`: a whole set-up from settings, which is made entirely or not at all."""
+"""What `configure` does: a whole set-up from settings, entirely or not at all."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from functools import reduce
 from operator import or_
-from typing import Any, Final, Literal, NamedTuple, final, get_origin
+from typing import Any, Final, Literal, NamedTuple, get_origin
 
 from eliot_etw import _settings
 from eliot_etw._levels import NUMBERS, level_number
 from eliot_etw._logger import DESTINATIONS
 from eliot_etw._names import RESERVED_IN_ACTION, RESERVED_IN_MESSAGE
+from eliot_etw._output import Configuration
 from eliot_etw._require import require
 from eliot_etw._safe import safe_str
 from eliot_etw._settings import checked_table, inside
@@ -57,61 +58,15 @@ class _Plan(NamedTuple):
     logging: dict[str, Any] | None
 
 
-@final
-class Configuration:
-    """What `configure` set up; leaving a ``with`` block, or `close`, ends it.
-
-    Attributes:
-        destinations: The destinations, each with its wrappers around it, in the order in which
-            they were given.
-    """
-
-    def __init__(self, destinations: tuple[Destination, ...], undo: ExitStack) -> None:
-        self.destinations = destinations
-        self._undo = undo
-
-    def close(self) -> None:
-        """Take everything back: handlers, destinations, which are closed, and global fields.
-
-        May be called twice.
-        """
-        self._undo.close()
-
-    def __enter__(self) -> Configuration:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-
-def configure(settings: Mapping[str, Any] | str | os.PathLike[str]) -> Configuration:
-    """Set up logging as settings say.
-
-    Everything is checked before anything is made, and what was made is closed again if something
-    fails: there is no set-up by halves.
-
-    Args:
-        settings: The settings, or the path of a TOML file that has them: the tables
-            ``destinations``, ``fields`` and ``logging``.
-
-    Returns:
-        What was set up, which `Configuration.close` ends.
-
-    Raises:
-        InvalidSettings: If something is unknown, missing or of the wrong type, or what it asks for
-            cannot be, with its place in the settings.
-        MissingDependency: If the settings are in a file, and Python is older than 3.11 and the
-            package tomli is not there.
-        OSError: If the file cannot be read.
-        TypeError: If the settings are neither a dict nor a path.
-    """
+def set_up(settings: Mapping[str, Any] | str | os.PathLike[str]) -> Configuration:
+    """Do what `configure` is for."""
     if isinstance(settings, Mapping):
-        return _set_up(_plan(settings))
+        return _made_of(_plan(settings))
     if not isinstance(settings, (str, os.PathLike)):
         msg = f"configure() needs a dict, or the path of a TOML file, got {settings!r}."
         raise TypeError(msg)
     with _named(str(settings)):
-        return _set_up(_plan(_read_toml(settings)))
+        return _made_of(_plan(_read_toml(settings)))
 
 
 @contextmanager
@@ -279,7 +234,7 @@ def _level(level: object, place: str) -> int:
 # ---- to set up -------------------------------------------------------------------------------
 
 
-def _set_up(plan: _Plan) -> Configuration:
+def _made_of(plan: _Plan) -> Configuration:
     """Make everything, then put it to use.
 
     Raises:

@@ -36,6 +36,7 @@ UNNEEDED = {
 }
 # The modules of ours that only some programs need.
 OWN = {
+    "eliot_etw._configure",
     "eliot_etw.cli",
     "eliot_etw.dask",
     "eliot_etw.destinations.memory",
