@@ -15,6 +15,7 @@ from weakref import WeakSet, finalize
 
 from eliot_etw.etw import EtlWriter, provider_guid, provider_traits
 from eliot_etw.etw._etl_writer import MessageLane
+from eliot_etw.etw._guid import as_guid
 from eliot_etw.etw._levels import Keywords, Levels
 from eliot_etw.etw._message_event import MAX_SCHEMAS, MessageEncoder
 from eliot_etw.etw._message_plan import Event, IsEnabled
@@ -57,8 +58,8 @@ class EtlFileDestination(MessageLane):
         path: str | os.PathLike[str],
         *,
         provider_name: str = "eliot_etw",
-        guid: UUID | None = None,
-        group: UUID | None = None,
+        guid: UUID | str | None = None,
+        group: UUID | str | None = None,
         levels: Levels | None = None,
         keywords: Keywords | None = None,
         json_default: JsonDefault = json_default,
@@ -85,8 +86,8 @@ class EtlFileDestination(MessageLane):
         Raises:
             OSError: If the file cannot be written, or one of that name cannot be set aside.
             TypeError: If `levels` or `keywords` is neither a mapping nor a function.
-            ValueError: If the name is none that all tools can work with, a level or keyword is
-                none, or `max_schemas` or the interval is out of range.
+            ValueError: If the name is none that all tools can work with, a GUID, level or keyword
+                is none, or `max_schemas` or the interval is out of range.
         """
         self.path = os.path.abspath(path)
         self._first_path = Path(self.path)
@@ -99,7 +100,8 @@ class EtlFileDestination(MessageLane):
             json_default=json_default,
             max_schemas=max_schemas,
         )
-        super().__init__(guid or provider_guid(provider_name), traits, encoder)
+        own_guid = provider_guid(provider_name) if guid is None else as_guid(guid)
+        super().__init__(own_guid, traits, encoder)
         # To the dispatcher: nothing that is called here logs, as a function of the user's may.
         self.is_leaf = not (callable(levels) or callable(keywords))
         self._is_closed = False

@@ -35,8 +35,8 @@ class EtwDestination:
         self,
         provider_name: str = "eliot_etw",
         *,
-        guid: UUID | None = None,
-        group: UUID | None = None,
+        guid: UUID | str | None = None,
+        group: UUID | str | None = None,
         levels: Levels | None = None,
         keywords: Keywords | None = None,
         json_default: JsonDefault = json_default,
@@ -60,8 +60,8 @@ class EtwDestination:
         Raises:
             OSError: If this is not Windows, or Windows refuses to register the provider.
             TypeError: If `levels` or `keywords` is neither a mapping nor a function.
-            ValueError: If the name is none that all tools can work with, a level or keyword is
-                none, or `max_schemas` is out of range.
+            ValueError: If the name is none that all tools can work with, a GUID, level or keyword
+                is none, or `max_schemas` is out of range.
         """
         self._encoder = MessageEncoder(
             traits=provider_traits(provider_name, group),

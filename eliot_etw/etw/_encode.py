@@ -8,7 +8,7 @@ from struct import error as struct_error
 from typing import Any, Final, final
 from uuid import UUID
 
-from eliot_etw.etw._guid import checked_name
+from eliot_etw.etw._guid import as_guid, checked_name
 from eliot_etw.etw._schema import Field, Schema, encode_metadata
 from eliot_etw.etw._types import InType
 from eliot_etw.etw._values import (
@@ -115,7 +115,7 @@ def payload_limit_bytes(metadata: bytes, traits: bytes, *, has_related_activity:
     return MAX_EVENT_BYTES - _HEADER_BYTES - items
 
 
-def provider_traits(name: str, group: UUID | None = None) -> bytes:
+def provider_traits(name: str, group: UUID | str | None = None) -> bytes:
     """Describe a provider as ETW wants it (extended data item 12, data descriptor type 2).
 
     Args:
@@ -123,11 +123,12 @@ def provider_traits(name: str, group: UUID | None = None) -> bytes:
         group: The GUID of a group of providers that it belongs to.
 
     Raises:
-        ValueError: If the name is none that all tools can work with, or is too long.
+        ValueError: If the name is none that all tools can work with, or is too long, or the group
+            is no GUID.
     """
     traits = checked_name(name).encode() + b"\0"
     if group is not None:
-        traits += _U16(19) + bytes([_GROUP_TRAIT]) + group.bytes_le
+        traits += _U16(19) + bytes([_GROUP_TRAIT]) + as_guid(group).bytes_le
     size = len(traits) + 2
     if size > 0xFFFF:
         msg = f"a provider's name must be short, got {len(name)} characters. Take a shorter one."

@@ -1,4 +1,4 @@
-"""A provider's GUID, from its name."""
+"""A provider's GUID, from its name or as it is given."""
 
 from hashlib import sha1
 from uuid import UUID
@@ -30,13 +30,29 @@ def provider_guid(name: str) -> UUID:
     return UUID(bytes_le=bytes(digest))
 
 
+def as_guid(guid: UUID | str) -> UUID:
+    """Return a GUID, which may be given as text, as tools show it.
+
+    Raises:
+        ValueError: If it is none.
+    """
+    try:
+        return guid if isinstance(guid, UUID) else UUID(guid)
+    except (AttributeError, TypeError, ValueError):
+        msg = (
+            f"what stands for a provider or a group must be a GUID, got {guid!r}. "
+            "Pass a UUID, or its text."
+        )
+        raise ValueError(msg) from None
+
+
 def checked_name(name: str) -> str:
     """Return the name of a provider if all tools can work with it.
 
     Raises:
         ValueError: If not; `provider_guid` says what is wrong with it.
     """
-    if not name or "\0" in name:
+    if not isinstance(name, str) or not name or "\0" in name:
         msg = (
             f"a provider's name must be text without NUL, got {name!r}. "
             "Take a short one that is unique, such as 'MyCompany.MyProgram'."

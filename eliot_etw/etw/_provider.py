@@ -9,7 +9,7 @@ from uuid import UUID
 from weakref import finalize, ref
 
 from eliot_etw.etw._encode import provider_traits
-from eliot_etw.etw._guid import provider_guid
+from eliot_etw.etw._guid import as_guid, provider_guid
 from eliot_etw.etw._win32 import BUSY, DISABLE, ENABLE, EtwApi, current_api
 
 NOBODY = -1
@@ -49,7 +49,9 @@ class Provider:
         "traits_error", "write",
     )  # fmt: skip
 
-    def __init__(self, name: str, *, guid: UUID | None = None, group: UUID | None = None) -> None:
+    def __init__(
+        self, name: str, *, guid: UUID | str | None = None, group: UUID | str | None = None
+    ) -> None:
         """Register a provider.
 
         Args:
@@ -58,11 +60,11 @@ class Provider:
             group: The GUID of a group of providers that it belongs to.
 
         Raises:
-            ValueError: If the name is none that all tools can work with.
+            ValueError: If the name is none that all tools can work with, or a GUID is none.
             OSError: If there is no Windows, or it refuses.
         """
         self.name = name
-        self.guid = provider_guid(name) if guid is None else guid
+        self.guid = provider_guid(name) if guid is None else as_guid(guid)
         self.traits = provider_traits(name, group)
         self.level = NOBODY
         self.match_any = self.match_all = 0

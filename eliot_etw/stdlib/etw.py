@@ -90,9 +90,11 @@ class EtwHandler(SharedHandler):
             raise ValueError(msg)
         self._encoder = RecordEncoder(json_default)
         self._encode = self._encoder.encode
-        self._group = _guid(group)
+        self._group = group
         self._has_many = provider_name is None
-        self._top = Provider(provider_name or _ROOT, guid=_guid(guid), group=self._group)
+        self._top = Provider(
+            provider_name if provider_name is not None else _ROOT, guid=guid, group=group
+        )
         # Which provider the records of a logger go to; and those that are registered, by name.
         self._providers: dict[str, Provider] = {}
         self._registered = {self._top.name: self._top}
@@ -200,8 +202,3 @@ class EtwHandler(SharedHandler):
             return None
         self._registered[name] = provider
         return provider
-
-
-def _guid(guid: UUID | str | None) -> UUID | None:
-    """Return a GUID, which in a file of settings is text."""
-    return UUID(guid) if isinstance(guid, str) else guid

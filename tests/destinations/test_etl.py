@@ -194,12 +194,20 @@ class TestEvents:
         assert (os.getpid(), threading.get_native_id()) == (event.process_id, event.thread_id)
         assert "My-App" == read_etl(path).header.logger_name
 
-    def test_own_guid(self, make, path):
+    @pytest.mark.parametrize("guid", [UUID(int=9), str(UUID(int=9))])
+    def test_own_guid(self, make, path, guid):
         """The GUID can be given."""
-        destination = make(path, guid=UUID(int=9))
+        destination = make(path, guid=guid)
         destination(PLACE)
         destination.flush()
         assert [UUID(int=9)] == [event.provider_id for event in read_etl(path)]
+
+    @pytest.mark.parametrize("which", ["guid", "group"])
+    def test_no_guid(self, make, path, which):
+        """What is no GUID is refused, before there is a file."""
+        with pytest.raises(ValueError, match="must be a GUID, got 'nonsense'"):
+            make(path, **{which: "nonsense"})
+        assert not os.path.exists(path)
 
     def test_tree(self, make, path):
         """Starts and ends of actions have opcodes and activity ids that make a tree."""

@@ -27,7 +27,7 @@ def test_perfview_can_tell_it_from_others():
     assert versions == {5}
 
 
-@pytest.mark.parametrize("name", ["", "a\0b"])
+@pytest.mark.parametrize("name", ["", "a\0b", 5, None])
 def test_no_name(name):
     """A name that ETW cannot hold is refused."""
     with pytest.raises(ValueError, match=r"must be text without NUL, got .*Take a short one"):

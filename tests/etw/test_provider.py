@@ -53,6 +53,19 @@ class TestProvider:
         assert (provider_traits(NAME), 0) == (provider.traits, provider.traits_error)
         assert [NAME] == etw.registered
 
+    def test_guids_as_text(self, etw):
+        """They may be given as tools show them."""
+        provider = Provider(NAME, guid=f"{{{GUID}}}", group=str(GROUP).upper())
+        assert (GUID, provider_traits(NAME, GROUP)) == (provider.guid, provider.traits)
+
+    @pytest.mark.parametrize("which", ["guid", "group"])
+    @pytest.mark.parametrize("given", ["", "nonsense", 5])
+    def test_no_guid(self, etw, which, given):
+        """What is no GUID is refused before Windows hears of it."""
+        with pytest.raises(ValueError, match=rf"must be a GUID, got {given!r}\. Pass a UUID"):
+            Provider(NAME, **{which: given})
+        assert etw.registered == []
+
     def test_guid_and_group(self, etw):
         """Both may be chosen."""
         provider = Provider(NAME, guid=GUID, group=GROUP)

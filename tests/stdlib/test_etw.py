@@ -480,6 +480,15 @@ class TestProviders:
         assert ["MyCompany.MyProgram"] == etw.registered
         handler.close()
 
+    @pytest.mark.parametrize("given", [{"provider_name": ""}, {"provider_name": 5},
+                                       {"group": "nonsense"},
+                                       {"provider_name": "A.B", "guid": "nonsense"}])  # fmt: skip
+    def test_no_provider(self, etw, given):
+        """What is no name or no GUID is refused, and nothing is registered."""
+        with pytest.raises(ValueError, match=r"must be (text|a GUID).*, got "):
+            EtwHandler(**given)
+        assert etw.registered == []
+
     def test_group_of_all(self, etw):
         """The providers of all loggers may belong to a group."""
         handler = EtwHandler(group=str(GUID))
