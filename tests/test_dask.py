@@ -4,6 +4,7 @@ import copyreg
 import os
 import subprocess
 import sys
+from functools import partial
 from operator import add
 from types import MethodType
 
@@ -17,11 +18,12 @@ import dask.array
 import dask.bag
 import dask.dataframe
 import pandas
+from dask._task_spec import DataNode, Task, TaskRef
 from dask.delayed import Delayed
 from distributed import Client, LocalCluster
 
 from eliot_etw import current_action, log_message, start_action, to_file
-from eliot_etw.dask import compute_with_trace, persist_with_trace
+from eliot_etw.dask import _trace_graph, compute_with_trace, persist_with_trace
 from eliot_etw.parse import Parser
 from eliot_etw.sources import FileSource, merge_by_time
 from eliot_etw.testing import LoggedAction
@@ -245,6 +247,28 @@ def test_other_processes(tmp_path):
     messages = list(merge_by_time(map(FileSource, logs)))
     assert (result, len(logs), is_complete(messages)) == (24, 3, True)
     assert len(LoggedAction.of_type(messages, "eliot:remote_task")) == 4
+
+
+def test_processes_of_one_machine(tmp_path):
+    """So it is if Dask starts the processes without a cluster."""
+    log_to(tmp_path)
+    settings = {"multiprocessing.initializer": partial(log_to, tmp_path), "num_workers": 2}
+    with dask.config.set(settings, scheduler="processes"):
+        (result,) = compute_with_trace(bag())
+    messages = list(merge_by_time(map(FileSource, sorted(tmp_path.glob("*.log")))))
+    assert (result, is_complete(messages)) == (24, True)
+    assert len(LoggedAction.of_type(messages, "eliot:remote_task")) == 4
+
+
+def test_what_dask_knows_of_a_task():
+    """Its key, what it needs, and whether it brings data in, are as before."""
+    task = Task("t", add, TaskRef("x"), 1, _data_producer=True)
+    with start_action(action_type="a") as action:
+        traced = _trace_graph({"t": task, "x": DataNode("x", 1)}, action)["t"]
+    assert traced.key == "t"
+    assert traced.dependencies == {"x"}
+    assert traced.data_producer
+    assert traced({"x": 1}) == 2
 
 
 # What Eliot's documentation shows, which is to run with another import.

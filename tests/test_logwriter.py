@@ -170,6 +170,13 @@ class TestStarting:
         with pytest.raises(ValueError, match="is not one of the destinations"):
             remove_destination(writer)
 
+    def test_no_thread_to_wait(self, writer):
+        """The thread ends even if the reactor has none left to wait for that."""
+        log_message("m", text=1)
+        writer.stopService()
+        writer._writer.join(60)
+        assert not writer._writer.is_alive()
+
     def test_stuck(self, gate, capfd):
         """What is not written in time is dropped, counted and told: the end comes all the same."""
         writer = ThreadedWriter(gate, reactor, stop_timeout_s=0.01)
