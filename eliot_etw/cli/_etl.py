@@ -11,7 +11,7 @@ from typing import Any, Final, final
 import click
 
 from eliot_etw._program import printable
-from eliot_etw.cli._input import say, say_of_trace
+from eliot_etw.cli._input import say, say_of_trace, trace_of_standard_input
 from eliot_etw.etw import DecodedEvent, EtlEvent, InType, OutType, read_etl
 from eliot_etw.etw._json_values import iso_time, json_value
 from eliot_etw.etw._records import EPOCH, TICKS_PER_SECOND
@@ -93,14 +93,16 @@ def _dump(files: tuple[str, ...], options: dict[str, Any]) -> int:
 
 def _events(name: str, unreadable: list[str]) -> Iterator[tuple[EtlEvent, DecodedEvent]]:
     """Read a file as far as possible, and report what went wrong then."""
+    is_input = name == "-"
+    name = "<stdin>" if is_input else name
     try:
-        reader = read_etl(name)
+        reader = read_etl(trace_of_standard_input() if is_input else name)
         yield from reader.decoded()
     except (OSError, InvalidTrace) as error:
         unreadable.append(name)
         say(f"eliot-etw: {name}: {getattr(error, 'strerror', None) or error}")
     else:
-        say_of_trace(name, reader.skipped, reader.problems)
+        say_of_trace(name, reader.skipped + reader.header.lost, reader.problems)
 
 
 def _wanted(options: dict[str, Any]) -> Callable[[EtlEvent, DecodedEvent], bool]:

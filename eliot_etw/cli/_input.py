@@ -28,6 +28,7 @@ _HEADER_BUFFER: Final = b"\4\0"
 # What is left out of a trace, where a word is not enough.
 _KINDS: Final = {
     "lost": "lost before they were recorded",
+    "lost_buffers": "buffers lost with all that was in them",
     "misplaced": "without a place in a task",
     "unfinished": "activities not waited for, as too many were open",
 }
@@ -127,13 +128,11 @@ class Input:
 
     def _standard_input(self) -> Source:
         """Choose how to read standard input, of which only the beginning can be looked at."""
-        file = sys.stdin.buffer
+        file = _standard_input()
         head = file.peek(_PEEKED_BYTES) if isinstance(file, io.BufferedReader) else b""
         if not _begins_a_trace(head):
             return self._lines(file, "<stdin>")
-        if file.seekable():
-            return self._trace(file, "<stdin>")
-        raise OSError(errno.ESPIPE, "is a trace, which cannot be read from a pipe; name its file")
+        return self._trace(trace_of_standard_input(), "<stdin>")
 
     def _lines(self, file: str | BinaryIO, name: str | None = None) -> Source:
         return FileSource(file, name=name, on_bad_line=self.on_bad_line)
@@ -144,6 +143,21 @@ class Input:
         trace = EtlSource(file, name=name)
         self._traces.append(trace)
         return trace
+
+
+def _standard_input() -> BinaryIO:
+    """Return standard input. Raises OSError if there is none."""
+    if sys.stdin is None:
+        raise OSError(errno.EBADF, os.strerror(errno.EBADF))
+    return sys.stdin.buffer
+
+
+def trace_of_standard_input() -> BinaryIO:
+    """Return standard input if a trace can be read from it. Raises OSError if not."""
+    file = _standard_input()
+    if file.seekable():
+        return file
+    raise OSError(errno.ESPIPE, "is a trace, which cannot be read from a pipe; name its file")
 
 
 def _journal(name: str) -> JournalSource:

@@ -75,6 +75,11 @@ class LogHeader:
     os_build: int
     bias_minutes: int  # UTC is local time plus this
 
+    @property
+    def lost(self) -> Counter[str]:
+        """What Windows lost while it recorded: events, and buffers with all that was in them."""
+        return Counter(lost=self.events_lost, lost_buffers=self.buffers_lost)
+
     def ticks(self, raw: int) -> int:
         """Convert a reading of the trace's clock, in whole numbers so that nothing is rounded."""
         if self.clock_type == _CLOCK_SYSTEM_TIME:

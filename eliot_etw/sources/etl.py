@@ -35,9 +35,9 @@ class EtlSource:
         name: What the file is called.
         skipped: How much the last iteration left out so far, by kind: ``system``, ``classic``,
             ``manifest``, ``WPP``, ``error`` and ``unknown`` records; what is ``damaged``; events
-            that Windows lost before they were written (``lost``); messages without a usable
-            place in a task (``misplaced``); and activities whose end was not waited for
-            (``unfinished``), because too many were open.
+            that Windows lost before they were written (``lost``), and whole buffers of them
+            (``lost_buffers``); messages without a usable place in a task (``misplaced``); and
+            activities whose end was not waited for (``unfinished``), because too many were open.
         problems: What was damaged and where, as text; the first hundred.
     """
 
@@ -65,6 +65,5 @@ class EtlSource:
                 else:
                     misplaced += 1
         finally:
-            self.skipped += Counter(
-                lost=header.events_lost, misplaced=misplaced, unfinished=tracker.given_up
-            )
+            self.skipped += header.lost
+            self.skipped += Counter(misplaced=misplaced, unfinished=tracker.given_up)

@@ -1,6 +1,7 @@
 """Tests of `eliot-etw etl`."""
 
 import json
+import subprocess
 from struct import pack
 from uuid import UUID
 
@@ -39,6 +40,26 @@ def rich_event(ticks=NOW, name="Test", rest=b"", **others):
 def path(tmp_path):
     """Return where to write a trace."""
     return tmp_path / "x.etl"
+
+
+class TestLeftOut:
+    """What is not shown is said."""
+
+    def test_lost(self, call):
+        """Events that Windows lost are counted, as by the other verbs."""
+        name = sample("AMSITrace.etl")
+        _, _, errors = call("etl", "dump", "--json", name)
+        assert f"eliot-etw: {name}: left out: 3 lost before they were recorded.\n" == errors
+
+    def test_standard_input(self, start):
+        """A file that is standard input is read; a pipe cannot be, and that is said."""
+        with open(sample("primitive-types.etl"), "rb") as file:
+            output, _ = start("etl", "dump", "--json", "-", stdin=file).communicate()
+        assert output.count(b"\n") == 5
+        program = start("etl", "dump", "-", stdin=subprocess.PIPE)
+        _, errors = program.communicate(b"x")
+        assert program.returncode == 2
+        assert errors.startswith(b"eliot-etw: <stdin>: is a trace, which cannot be read from a pi")
 
 
 class TestJson:

@@ -1,5 +1,6 @@
 """Tests of what the verbs read: traces among logs, by content, by time, with what was left out."""
 
+import errno
 import json
 import os
 import shutil
@@ -9,6 +10,7 @@ from itertools import count
 
 import pytest
 
+from eliot_etw import cli
 from eliot_etw._json import encode_line
 from eliot_etw.destinations import EtlFileDestination, JournaldDestination
 from eliot_etw.etw import EtlWriter
@@ -144,6 +146,14 @@ class TestStandardInput:
         assert errors.decode().splitlines() == [
             "eliot-etw: <stdin>: is a trace, which cannot be read from a pipe; name its file"
         ]
+
+    @pytest.mark.parametrize("verb", [["tree"], ["etl", "dump"]])
+    def test_no_standard_input(self, monkeypatch, capsys, verb):
+        """Where there is no standard input, that is said in one line."""
+        monkeypatch.setattr(sys, "argv", ["eliot-etw", *verb, "-"])
+        monkeypatch.setattr(sys, "stdin", None)
+        assert cli.main() == 2
+        assert f"eliot-etw: <stdin>: {os.strerror(errno.EBADF)}\n" in capsys.readouterr().err
 
     @pytest.mark.skipif(sys.platform == "win32", reason="needs named pipes")
     def test_named_pipe(self, call, tmp_path):

@@ -1,6 +1,7 @@
 """Tests of reading messages back from traces."""
 
 import io
+from pathlib import Path
 from uuid import UUID
 
 import pytest
@@ -38,6 +39,15 @@ class TestSamples:
         source = EtlSource(sample("AMSITrace.etl"))
         list(source)
         assert 3 == source.skipped["lost"]
+
+    def test_lost_buffers(self, tmp_path):
+        """So are buffers, of which nobody knows how many events they had."""
+        data = bytearray(Path(sample("AMSITrace.etl")).read_bytes())
+        data[0x17C:0x180] = (7).to_bytes(4, "little")
+        (tmp_path / "x.etl").write_bytes(data)
+        source = EtlSource(tmp_path / "x.etl")
+        list(source)
+        assert 7 == source.skipped["lost_buffers"]
 
 
 class TestFiles:
