@@ -189,11 +189,14 @@ def _new_writer(path: str, name: str, flush_interval_s: float) -> EtlWriter:
 
 
 def _holds_nothing(path: str) -> bool:
-    """Say whether nothing is lost if a file is replaced: it is empty, or a device."""
+    """Say whether nothing is lost if a file is replaced.
+
+    It is empty, or a device, or there is but a link to where it shall be.
+    """
     with suppress(FileNotFoundError):
         status = os.stat(path)
         return not (stat.S_ISREG(status.st_mode) and status.st_size)
-    return False
+    return os.path.islink(path)
 
 
 def _set_aside(path: Path) -> None:

@@ -305,7 +305,7 @@ class EtlWriter:
     def _check_open(self) -> None:
         """Raise ValueError if there is no file any longer."""
         if self._is_closed:
-            msg = "An event must be written before close(). Make a new EtlWriter."
+            msg = "An event must be written before close(). Begin a new trace."
             raise ValueError(msg)
 
     def _start_earlier(self, ticks: int) -> None:

@@ -458,6 +458,14 @@ class TestExistingFile:
         make(path)({**PLACE, "n": 1})
         assert [path] == list(path.parent.iterdir())
 
+    @pytest.mark.skipif(sys.platform == "win32", reason="needs symbolic links")
+    def test_link_to_nothing(self, make, path, tmp_path):
+        """A link to a file that is not there yet leads to where the trace is."""
+        os.symlink(tmp_path / "elsewhere.etl", path)
+        make(path)(PLACE)
+        assert os.path.islink(path)
+        assert os.path.isfile(tmp_path / "elsewhere.etl")
+
     @pytest.mark.skipif(sys.platform == "win32", reason="needs /dev/null")
     def test_device(self, make):
         """A device stays what it is."""
