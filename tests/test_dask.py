@@ -4,6 +4,7 @@ import copyreg
 import os
 import subprocess
 import sys
+import threading
 from functools import partial
 from operator import add
 from types import MethodType
@@ -64,6 +65,14 @@ async def multiply_later(x):
     """Log, and multiply, as a coroutine."""
     log_message("multiply", x=x)
     return x * 4
+
+
+may_end = threading.Event()
+
+
+def wait():
+    """Wait until the test lets it go on; say whether it did."""
+    return may_end.wait(60)
 
 
 def bag():
@@ -160,6 +169,15 @@ class TestResults:
             (numbers,) = persist_with_trace(dask.bag.from_sequence([1, 2], npartitions=2))
             messages.clear()
             assert compute_with_trace(numbers.map(multiply)) == ([4, 8],)
+        assert is_complete(messages)
+
+    def test_persisting_does_not_wait(self, messages, cluster):
+        """On a cluster the action ends, and the program goes on, while the tasks run."""
+        may_end.clear()
+        with cluster.as_current(), dask.config.set(scheduler=None):
+            (waiting,) = persist_with_trace(dask.delayed(wait)())
+            may_end.set()
+            assert dask.compute(waiting) == (True,)
         assert is_complete(messages)
 
     def test_coroutines(self, messages, cluster):

@@ -98,8 +98,9 @@ class TestRunning:
         dropped = writer.stats()["dropped"]
         gate.is_open.set()
         finish(writer)
-        told = [m["dropped"] for m in gate.messages if m["message_type"] == "eliot:dropped"]
-        assert sum(told) == dropped > 0
+        told = [m for m in gate.messages if m["message_type"] == "eliot:dropped"]
+        assert {m["when_full"] for m in told} == {"drop_new"}
+        assert sum(m["dropped"] for m in told) == dropped > 0
         assert len(gate.messages) - len(told) + dropped == 21
 
     def test_failing_destination(self, messages):
@@ -151,7 +152,16 @@ class TestStarting:
         log_message("m", text=2)
         finish(writer)
         assert (texts(gate.messages), writer.stats()["delivered"]) == ([1, 2], 1)
-        assert len(gate.threads) == 2
+        assert len(gate.threads - {threading.current_thread()}) == 2
+
+    def test_thread(self, gate):
+        """The thread is there before the first message, which need not wait for it."""
+        writer = ThreadedWriter(gate, reactor)
+        assert writer._writer is None
+        writer.startService()
+        assert writer._writer.is_alive()
+        finish(writer)
+        assert not writer._writer.is_alive()
 
     def test_started_again_too_early(self, writer, gate):
         """Two threads would write at a time."""

@@ -97,6 +97,13 @@ class TestDeferredContext:
                 )
         assert got == [(("result", 1), {"x": 2}), ("reason", (3,), {"y": 4})]
 
+    def test_no_errback(self):
+        """Without an errback, a failure is passed on."""
+        failure = Failure(ValueError())
+        with start_action(action_type="a").context():
+            context = DeferredContext(fail(failure)).addCallbacks(str)
+        assert context.addErrback(lambda failure: [failure]).result.result == [failure]
+
     def test_names_of_parameters_are_free(self):
         """A callback may have arguments of any name."""
         with start_action(action_type="a").context():
@@ -170,8 +177,9 @@ class TestDeferredContext:
         with start_action(action_type="a").context():
             context = DeferredContext(Deferred())
             context.addCallback(lambda _: context.result)
-        with pytest.warns(DeprecationWarning, match="Callback returned the Deferred"):
+        with pytest.warns(DeprecationWarning, match="Callback returned the Deferred") as warned:
             context.result.callback(None)
+        assert warned[0].filename == __file__
 
 
 class TestActionFinish:
