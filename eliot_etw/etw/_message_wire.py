@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta, timezone
 from typing import Any, Final, NamedTuple, final
 from uuid import UUID
@@ -126,6 +126,7 @@ def lay_out(
     is_tight: bool = False,
     is_fallback: bool = False,
     most_fields: int = MOST_FIELDS,
+    others: Iterable[str] = (),
 ) -> MessageDict:
     """Decide which fields become fields of the event; the others become one.
 
@@ -136,13 +137,14 @@ def lay_out(
         is_tight: Whether to write JSON in UTF-8. Old decoders would not know that it is.
         is_fallback: Whether to leave out all that other messages do not have.
         most_fields: How many fields there is room for; bytes count twice.
+        others: Names that the event has besides.
 
     Returns:
         Names and values of the event's fields.
     """
     json = TightJson if is_tight else Json
     wire: MessageDict = {}
-    taken = {name.casefold() for name in (*_OURS, *TYPES)}
+    taken = {name.casefold() for name in (*_OURS, *TYPES, *others)}
     room, chars = (0, 0) if is_fallback else (most_fields, _MOST_NAME_CHARS)
     rest: MessageDict = {}
     for name, value in fields.typed.items():

@@ -71,6 +71,7 @@ _PLAIN: Final = frozenset({int, float, bool, UUID})
 
 # The fields that only some records have, besides those of `extra`.
 _OPTIONAL: Final = ("exc_text", "stack_info", "task_uuid", "task_level")
+_NAMES: Final = (*(field.name for field in _ALWAYS), *_OPTIONAL)
 # What is left of the fields that messages have room for.
 _MOST_EXTRA = MOST_FIELDS - len(_ALWAYS) - len(_OPTIONAL)
 _FORMATTER: Final = logging.Formatter()
@@ -208,6 +209,7 @@ class RecordEncoder:
             wire = lay_out(
                 extra, self._default, sizes,
                 is_tight=is_tight, is_fallback=is_fallback, most_fields=_MOST_EXTRA,
+                others=_NAMES,
             )  # fmt: skip
             more = own | {name: value for name, value in wire.items() if type(value) is not Absent}
             shape = (*more, *map(type, more.values()))

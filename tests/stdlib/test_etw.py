@@ -222,6 +222,13 @@ class TestExtra:
         found = fields(etw)
         assert ({"": 1, "a\0b": 2}, 3) == (json.loads(found["eliot:rest"]), found["good"])
 
+    def test_names_that_differ_by_case_alone(self, etw, handler):
+        """No two fields of an event have names that a tool of Windows takes for one."""
+        handler.handle(record(Msg=1, LEVELNAME=2, Exc_Text=3, good=4, Good=5))
+        found = fields(etw)
+        rest = json.loads(found["eliot:rest"])
+        assert ({"Msg": 1, "LEVELNAME": 2, "Exc_Text": 3, "Good": 5}, 4) == (rest, found["good"])
+
     def test_many(self, etw, handler):
         """An event has 128 fields at most; nothing is lost."""
         extra = {f"x{number}": number for number in range(300)}
