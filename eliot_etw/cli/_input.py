@@ -7,6 +7,7 @@ import io
 import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
 
 import click
@@ -15,6 +16,7 @@ from eliot_etw._names import JOURNAL
 from eliot_etw._program import printable
 from eliot_etw.exceptions import InvalidTrace, MissingDependency
 from eliot_etw.sources import BadLine, FileSource, merge_by_time
+from eliot_etw.sources._compressed import plain
 from eliot_etw.typing import MessageDict, Source
 
 # Of the bad lines of one run, so many are reported one by one.
@@ -124,13 +126,17 @@ class Input:
             return self._standard_input()
         if name in self.journals:
             return self.journals[name]
-        return self._trace(name) if is_trace(name) else self._lines(name)
+        if is_trace(name):
+            return self._trace(name)
+        _refuse_compressed_trace(_head(name))
+        return self._lines(name)
 
     def _standard_input(self) -> Source:
         """Choose how to read standard input, of which only the beginning can be looked at."""
         file = _standard_input()
         head = file.peek(_PEEKED_BYTES) if isinstance(file, io.BufferedReader) else b""
         if not _begins_a_trace(head):
+            _refuse_compressed_trace(head)
             return self._lines(file, "<stdin>")
         return self._trace(trace_of_standard_input(), "<stdin>")
 
@@ -174,13 +180,25 @@ def is_trace(name: str) -> bool:
     """Say whether a file is to be read as a trace: by its content, or if it is called one."""
     if name.lower().endswith(".etl"):
         return True
-    if not os.path.isfile(name):  # to look into a pipe would take from it
-        return False
-    try:
-        with open(name, "rb") as file:
-            return _begins_a_trace(file.read(_PEEKED_BYTES))
-    except OSError:  # reading it will say why
-        return False
+    return _begins_a_trace(_head(name))
+
+
+def _head(name: str) -> bytes:
+    """Return how a file begins; nothing of what is none, or cannot be read."""
+    if os.path.isfile(name):  # to look into a pipe would take from it
+        with suppress(OSError), open(name, "rb") as file:  # reading it will say why
+            return file.read(_PEEKED_BYTES)
+    return b""
+
+
+def _refuse_compressed_trace(head: bytes) -> None:
+    """Raise OSError if a file that begins so is a trace that was compressed as a whole."""
+    plain_head = b""
+    with suppress(OSError, MissingDependency):  # it is but a part, and who reads it may say why
+        for chunk in plain(iter((head,)), ""):
+            plain_head += chunk
+    if _begins_a_trace(plain_head):
+        raise OSError(errno.EIO, "is a trace that was compressed; decompress it first")
 
 
 def _begins_a_trace(head: bytes) -> bool:

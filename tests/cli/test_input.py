@@ -1,7 +1,9 @@
 """Tests of what the verbs read: traces among logs, by content, by time, with what was left out."""
 
 import errno
+import gzip
 import json
+import lzma
 import os
 import shutil
 import subprocess
@@ -146,6 +148,17 @@ class TestStandardInput:
         assert errors.decode().splitlines() == [
             "eliot-etw: <stdin>: is a trace, which cannot be read from a pipe; name its file"
         ]
+
+    @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+    def test_compressed(self, call, start, trace, tmp_path, compress):
+        """One that was compressed as a whole is not taken for bad lines; what to do is said."""
+        path = tmp_path / "x.etl.gz"
+        path.write_bytes(compress(trace.read_bytes()))
+        why = "is a trace that was compressed; decompress it first"
+        assert call("tree", path) == (2, "", f"eliot-etw: {path}: {why}\n")
+        with open(path, "rb") as file:
+            _, errors = start("tree", stdin=file).communicate()
+        assert errors.decode().splitlines() == [f"eliot-etw: <stdin>: {why}"]
 
     @pytest.mark.parametrize("verb", [["tree"], ["etl", "dump"]])
     def test_no_standard_input(self, monkeypatch, capsys, verb):
