@@ -111,14 +111,18 @@ def _show(stats: Stats, options: dict[str, Any]) -> None:
         highlight=False,
     )
     clock = Clock(utc=options["utc"])
-    if stats.first is not None and stats.last is not None:
-        span = duration_text(stats.last - stats.first)
-        begun = f"{clock.date(stats.first)} {clock.time(stats.first)}"
-        output.print(f"{stats.count:,} messages in {span}, from {begun}", soft_wrap=True)
-    if stats.actions:
-        output.print(_actions(stats))
-    if stats.messages:
-        output.print(_messages(stats))
+    # Written by the screen, as of all verbs: on a closed pipe, rich would exit with status 1.
+    with output.capture() as captured:
+        if stats.first is not None and stats.last is not None:
+            span = duration_text(stats.last - stats.first)
+            begun = f"{clock.date(stats.first)} {clock.time(stats.first)}"
+            output.print(f"{stats.count:,} messages in {span}, from {begun}", soft_wrap=True)
+        if stats.actions:
+            output.print(_actions(stats))
+        if stats.messages:
+            output.print(_messages(stats))
+    screen.write(captured.get())
+    screen.flush()
 
 
 def _table(title: str, columns: Iterable[str]) -> Any:

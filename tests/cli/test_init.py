@@ -217,6 +217,16 @@ class TestEnd:
         errors = program.stderr.read()
         assert (program.wait(60), errors) == (0, b"")
 
+    @pytest.mark.parametrize("verb", ["tree", "pretty", "stats"])
+    def test_closed_at_once(self, start, verb):
+        """So does whoever wants nothing at all, also of what is written at the very end."""
+        program = start(verb, "-", stdin=subprocess.PIPE)
+        program.stdout.close()
+        program.stdin.write(line())
+        program.stdin.close()
+        errors = program.stderr.read()
+        assert (program.wait(60), errors) == (0, b"")
+
     @pytest.mark.skipif(sys.platform == "win32", reason="signals of POSIX")
     def test_interrupt(self, start):
         """Ctrl-C ends it with the status that shells know, and no traceback."""
