@@ -10,6 +10,7 @@ from datetime import date, time
 from decimal import Decimal
 from pathlib import PurePath
 from typing import Any
+from uuid import UUID
 
 from eliot_etw._safe import safe_repr
 
@@ -36,7 +37,7 @@ def json_default(o: Any) -> Any:
     and bytes text (bytes that are not UTF-8 with ``\xNN`` in place of what cannot be decoded);
     complex numbers ``{"real": ..., "imag": ...}``; mappings dicts. NumPy, Pandas, Polars and
     Pydantic values are known if the program has imported those packages. (Dataclasses, enums,
-    UUIDs and datetimes never come here: the encoder knows them.)
+    UUIDs and datetimes rarely come here: the encoder knows them.)
 
     Args:
         o: The value.
@@ -60,7 +61,8 @@ def _plain_default(o: Any) -> Any:
         return bytes(o).decode("utf-8", "backslashreplace")
     if isinstance(o, (date, time)):
         return o.isoformat()
-    if isinstance(o, (PurePath, Decimal)):
+    # UUIDs come here only in a subinterpreter: orjson knows the main interpreter's class.
+    if isinstance(o, (PurePath, Decimal, UUID)):
         return str(o)
     if isinstance(o, (AbstractSet, tuple)):
         return list(o)

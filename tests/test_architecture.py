@@ -61,6 +61,7 @@ LAYERS = [
         "sources.",
     },
     {  # programs and kits
+        "__pyinstaller.",
         "_configure",
         "cli.",
         "dask",
@@ -124,6 +125,7 @@ OF_THE_WHOLE = {
     "json_lines",
     "project",
     "public_api",
+    "runs_anywhere",
     "tools",
     "windows/destination",
     "windows/handler",
