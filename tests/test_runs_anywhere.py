@@ -105,7 +105,7 @@ def tells_the_story(folder, *program):
 class TestInterpreter:
     """Python itself, started in other ways."""
 
-    @pytest.mark.parametrize("option", ["-O", "-OO", "-I"])
+    @pytest.mark.parametrize("option", ["-O", "-OO"])
     def test_options(self, option, tmp_path):
         """Without assertions and docstrings all is as it is with them."""
         pytest.importorskip("click")
