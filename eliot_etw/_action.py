@@ -250,7 +250,8 @@ class Action:
         ending = self._ending
         if ending is OVER:
             return
-        # Nothing is called in between: of several threads that end an action, one does.
+        # Nothing is called in between, where Python 3.11 and later change threads: of several
+        # threads that end an action, one does.
         self._ending = OVER
         if ending is None:
             ending = _Ending()

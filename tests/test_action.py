@@ -147,6 +147,10 @@ class TestFinish:
             action.finish(CopyError())
         assert [m["action_status"] for m in messages] == ["started", "failed"]
 
+    @pytest.mark.skipif(
+        sys.version_info < (3, 11),
+        reason="3.10 changes threads between any two steps, and to lock costs every action",
+    )
     def test_once_in_many_threads(self, messages):
         """Of several threads that end an action at the same time, one does."""
         before = sys.getswitchinterval()
