@@ -113,6 +113,19 @@ class TestInterpreter:
         path.write_text(PROGRAM, "utf-8")
         tells_the_story(tmp_path, sys.executable, option, path)
 
+    @pytest.mark.parametrize(
+        "verb",
+        ["", "tree", "stats", "pretty", "filter", "etl", "etl dump", "etw", "etw info"],
+    )
+    def test_help_without_docstrings(self, verb, tmp_path):
+        """The command explains itself in the same words."""
+        pytest.importorskip("click")
+        command = ["-m", "eliot_etw.cli", *verb.split(), "--help"]
+        plain, stripped = (
+            started(sys.executable, option, *command, folder=tmp_path) for option in ("-O", "-OO")
+        )
+        assert plain == stripped
+
     def test_zip(self, tmp_path):
         """It may be imported from an archive, and the command run from it."""
         pytest.importorskip("click")

@@ -35,8 +35,18 @@ class _Verbs(click.Group):
         return command
 
 
+_HELP = """\
+Show what a program did: the tree of actions in its Eliot log.
+
+A log is a file of JSON lines, plain or compressed (gzip, xz, zstd), or a trace of Windows
+(.etl). Several files are read as one log, by time. Without a file, or for "-", standard input
+is read.
+"""
+
+
 @click.group(
     cls=_Verbs,
+    help=_HELP,
     epilog=_EPILOG,
     invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -44,12 +54,7 @@ class _Verbs(click.Group):
 @click.version_option(__version__, prog_name="eliot-etw")
 @click.pass_context
 def eliot_etw(context: click.Context) -> None:
-    """Show what a program did: the tree of actions in its Eliot log.
-
-    A log is a file of JSON lines, plain or compressed (gzip, xz, zstd), or a trace of Windows
-    (.etl). Several files are read as one log, by time. Without a file, or for "-", standard input
-    is read.
-    """
+    """Show the help, if there is no verb."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 

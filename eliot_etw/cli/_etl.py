@@ -43,16 +43,25 @@ JSON has the shape
 with the time in UTC, and ticks of 100 ns since 1601. The second field of a name is NAME#2.
 """
 
+_HELP = "Look into traces of Event Tracing for Windows (.etl), on any system."
 
-@click.group(name="etl", invoke_without_command=True)
+
+@click.group(name="etl", help=_HELP, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Look into traces of Event Tracing for Windows (.etl), on any system."""
+    """Show the help, if there is no verb."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
 
-@command.command(name="dump", epilog=_EPILOG)
+_DUMP_HELP = """\
+Show every TraceLogging event of traces, with all that is known of it.
+
+Files are shown one after the other. "eliot-etw tree" makes one story of them.
+"""
+
+
+@command.command(name="dump", help=_DUMP_HELP, epilog=_EPILOG)
 @click.argument("files", metavar="FILE...", nargs=-1, required=True, type=click.Path())
 @click.option("--json", "as_json", is_flag=True, help="For programs: one JSON object an event.")
 @click.option("--provider", metavar="GLOB", help="Of providers with such a name or GUID.")
@@ -66,10 +75,7 @@ def command(context: click.Context) -> None:
     help="auto: by the terminal, NO_COLOR and FORCE_COLOR.",
 )
 def dump(files: tuple[str, ...], **options: Any) -> Callable[[], int]:
-    """Show every TraceLogging event of traces, with all that is known of it.
-
-    Files are shown one after the other. "eliot-etw tree" makes one story of them.
-    """
+    """Look at the options, and return what is to be run."""
     return partial(_dump, files, options)
 
 

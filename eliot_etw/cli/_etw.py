@@ -27,14 +27,17 @@ _ANY_PROGRAMS_TYPES: Final = (REMOTE_TASK, FALLBACK_NAMES[1])
 _PLAIN: Final = re.compile(r"[A-Za-z0-9_.-]+").fullmatch
 _NOT_PLAIN: Final = re.compile(r"[^A-Za-z0-9_.-]+")
 
+_HELP = """\
+Help with recording events of a provider on Windows.
 
-@click.group(name="etw", invoke_without_command=True)
+NAME is what the program calls its provider: EtwDestination("NAME").
+"""
+
+
+@click.group(name="etw", help=_HELP, invoke_without_command=True)
 @click.pass_context
 def command(context: click.Context) -> None:
-    """Help with recording events of a provider on Windows.
-
-    NAME is what the program calls its provider: EtwDestination("NAME").
-    """
+    """Show the help, if there is no verb."""
     if context.invoked_subcommand is None:
         click.echo(context.get_help())
 
@@ -53,12 +56,14 @@ def _named(context: click.Context, parameter: click.Parameter, name: str) -> str
 
 _name_argument = click.argument("name", callback=_named)
 
+_INFO_HELP = "Show the GUID of a provider, and what to type on Windows to record its events."
 
-@command.command(name="info")
+
+@command.command(name="info", help=_INFO_HELP)
 @_name_argument
 @click.option("--guid", "only_guid", is_flag=True, help="Only the GUID, for scripts.")
 def info(name: str, *, only_guid: bool) -> Callable[[], int]:
-    """Show the GUID of a provider, and what to type on Windows to record its events."""
+    """Look at the options, and return what is to be run."""
     return partial(_write, f"{provider_guid(name)}\n" if only_guid else _instructions(name))
 
 
@@ -111,7 +116,15 @@ def _short(name: str) -> str:
     return _NOT_PLAIN.sub("_", name)
 
 
-@command.command(name="profile")
+_PROFILE_HELP = """\
+Write a profile for wpr (NAME.wprp), and regions for wpa (NAME.regions.xml).
+
+Regions are what wpa draws as bars from the start to the end of an action; it wants to know
+each type of actions beforehand.
+"""
+
+
+@command.command(name="profile", help=_PROFILE_HELP)
 @_name_argument
 @click.option(
     "--type", "types", metavar="TYPE", multiple=True,
@@ -122,11 +135,7 @@ def _short(name: str) -> str:
     type=click.Path(exists=True, file_okay=False, path_type=Path), help="Where to write.",
 )  # fmt: skip
 def profile(name: str, *, types: tuple[str, ...], folder: Path) -> Callable[[], int]:
-    """Write a profile for wpr (NAME.wprp), and regions for wpa (NAME.regions.xml).
-
-    Regions are what wpa draws as bars from the start to the end of an action; it wants to know
-    each type of actions beforehand.
-    """
+    """Look at the options, and return what is to be run."""
     for kind in types:
         if not kind.isprintable() or not kind:
             msg = f"--type must be the type of an action, got {kind!r}."
@@ -223,14 +232,18 @@ def _region(guid: UUID, kind: str) -> str:
 """
 
 
-@command.command(name="doctor")
+_DOCTOR_HELP = """\
+Find out, on Windows, why nothing of a provider is recorded.
+
+Is it registered, who listens to it, and what stands in the way? The exit status is 1 if
+anything is wrong.
+"""
+
+
+@command.command(name="doctor", help=_DOCTOR_HELP)
 @_name_argument
 def doctor(name: str) -> Callable[[], int]:
-    """Find out, on Windows, why nothing of a provider is recorded.
-
-    Is it registered, who listens to it, and what stands in the way? The exit status is 1 if
-    anything is wrong.
-    """
+    """Look at the options, and return what is to be run."""
     return partial(_diagnose, name)
 
 

@@ -22,16 +22,19 @@ Examples:
   eliot-etw filter "J['timestamp']" app.log.gz
 """
 
+_HELP = """\
+Write what a Python expression makes of each message, as JSON.
 
-@click.command(name="filter", epilog=_EPILOG)
+The expression is run with all your rights: never use one that you do not trust.
+"eliot-etw tree --where" has a language that is safe.
+"""
+
+
+@click.command(name="filter", help=_HELP, epilog=_EPILOG)
 @click.argument("expression")
 @files_argument
 def command(expression: str, files: tuple[str, ...]) -> Callable[[], int]:
-    """Write what a Python expression makes of each message, as JSON.
-
-    The expression is run with all your rights: never use one that you do not trust.
-    "eliot-etw tree --where" has a language that is safe.
-    """
+    """Look at the options, and return what is to be run."""
     source = Input(files)
     try:
         lines = EliotFilter(expression, map(encode_line, source), sys.stdout, sys.stderr)

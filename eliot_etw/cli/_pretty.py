@@ -11,13 +11,15 @@ from eliot_etw.cli._input import Input, files_argument
 from eliot_etw.prettyprint import compact_format, pretty_format
 from eliot_etw.viewers._screen import Screen
 
+_HELP = "Show the messages of a log one at a time, in the order of their time."
 
-@click.command(name="pretty")
+
+@click.command(name="pretty", help=_HELP)
 @files_argument
 @click.option("-c", "--compact", is_flag=True, help="One line for each message.")
 @click.option("-l", "--local-timezone", is_flag=True, help="Show local time instead of UTC.")
 def command(files: tuple[str, ...], *, compact: bool, local_timezone: bool) -> Callable[[], int]:
-    """Show the messages of a log one at a time, in the order of their time."""
+    """Look at the options, and return what is to be run."""
     return partial(_run, Input(files), compact=compact, local_timezone=local_timezone)
 
 

@@ -37,8 +37,14 @@ JSON has the shape
 with times in seconds.
 """
 
+_HELP = """\
+Show how often each type of action occurred and failed, and how long it took.
 
-@click.command(name="stats", epilog=_EPILOG)
+Percentiles are exact for up to 200 actions of a type, and within 1% beyond that.
+"""
+
+
+@click.command(name="stats", help=_HELP, epilog=_EPILOG)
 @files_argument
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 @click.option(
@@ -53,10 +59,7 @@ with times in seconds.
 )
 @click.option("--utc", is_flag=True, help="Show times in UTC instead of local time.")
 def command(files: tuple[str, ...], **options: Any) -> Callable[[], int]:
-    """Show how often each type of action occurred and failed, and how long it took.
-
-    Percentiles are exact for up to 200 actions of a type, and within 1% beyond that.
-    """
+    """Look at the options, and return what is to be run."""
     return partial(_run, Input(files), options)
 
 

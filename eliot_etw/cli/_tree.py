@@ -110,19 +110,23 @@ def _options(command: _F) -> _F:
     return command
 
 
-@click.command(name="tree", epilog=_EPILOG)
+_HELP = """\
+Show the tasks of a log as trees.
+
+Each action is one line, with what it contains below it: time, duration, whether it
+succeeded, type, fields. What failed says why. What is incomplete says what is missing.
+
+Options select actions and messages in the finished tree; all that are given must
+be true of the same one. A selected action is shown with all that is within it, a selected
+message with the action around it. --context adds the actions above, up to the task.
+"""
+
+
+@click.command(name="tree", help=_HELP, epilog=_EPILOG)
 @files_argument
 @_options
 def command(files: tuple[str, ...], **options: Any) -> Callable[[], int]:
-    """Show the tasks of a log as trees.
-
-    Each action is one line, with what it contains below it: time, duration, whether it
-    succeeded, type, fields. What failed says why. What is incomplete says what is missing.
-
-    Options select actions and messages in the finished tree; all that are given must
-    be true of the same one. A selected action is shown with all that is within it, a selected
-    message with the action around it. --context adds the actions above, up to the task.
-    """
+    """Look at the options, and return what is to be run."""
     try:
         return partial(_Program(files, options).run, options)
     except ValueError as error:
