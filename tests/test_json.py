@@ -9,6 +9,7 @@ from decimal import Decimal
 from pathlib import PurePosixPath, PureWindowsPath
 from types import MappingProxyType, SimpleNamespace
 from typing import NamedTuple
+from uuid import UUID
 
 import pytest
 
@@ -71,6 +72,10 @@ class TestStandardLibrary:
     def test_becomes(self, value, expected):
         """A value becomes what reads best in a log."""
         assert expected == json_default(value)
+
+    def test_uuid(self):
+        """An identifier is text also where orjson has another interpreter's class of it."""
+        assert json_default(UUID(int=1)) == "00000000-0000-0000-0000-000000000001"
 
     def test_derived_number(self):
         """A number of a class of its own is a plain one: an encoder may ask only once."""
