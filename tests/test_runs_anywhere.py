@@ -130,8 +130,10 @@ class TestInterpreter:
         """It may be imported from an archive, and the command run from it."""
         pytest.importorskip("click")
         source = tmp_path / "source"
+        # Not by copy2, which calls what Wine doesn't have.
+        without = shutil.ignore_patterns("__pycache__")
         shutil.copytree(
-            PACKAGE, source / "eliot_etw", ignore=shutil.ignore_patterns("__pycache__")
+            PACKAGE, source / PACKAGE.name, ignore=without, copy_function=shutil.copyfile
         )
         (source / "__main__.py").write_text(
             "import eliot_etw\nassert '.pyz' in eliot_etw.__file__\n" + PROGRAM, "utf-8"
