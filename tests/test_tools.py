@@ -291,6 +291,29 @@ class TestWine:
         """Else it is known where the Pythons are, and nothing has failed."""
         assert run_wine("") == (tester.ENVIRONMENTS / "windows", [])
 
+    @pytest.mark.parametrize(("fails", "expected"), [(0, (2, 0)), (1, (2, 0)), (2, (1, 1))])
+    def test_once_more(self, tester, monkeypatch, tmp_path, fails, expected):
+        """What fails under Wine is tried once more, and has failed only if it fails again."""
+        for name in ("ROOT", "WINE"):
+            monkeypatch.setattr(tester, name, tmp_path)
+        (tmp_path / "windows").mkdir()
+        # In the place of pytest: of two tests one fails, as often as it is told to.
+        (tmp_path / "wpy.py").write_text(f"""
+import pathlib, sys
+runs = pathlib.Path("runs")
+number = len(runs.read_text()) if runs.exists() else 0
+runs.write_text("x" * (number + 1))
+assert (number > 0) == ("--last-failed" in sys.argv)
+bad = "<testcase name='b'>" + "<failure/>" * (number < {fails}) + "</testcase>"
+good = "<testcase name='a'/>" * (number == 0)
+report = next(word for word in sys.argv if word.startswith("--junitxml="))
+pathlib.Path(report.partition("=")[2]).write_text(f"<testsuite>{{good}}{{bad}}</testsuite>")
+sys.exit(number < {fails})
+""")
+        tally = tester.Tally()
+        tester.run_under_wine(tally, tmp_path / "windows", "3.11", [])
+        assert expected == (tally.passed, tally.failed)
+
     def test_what_is_left_out_is_there(self, tester):
         """No name in the list is one of a file that is gone."""
         names = tester.NOT_UNDER_WINE
