@@ -530,10 +530,11 @@ class MessageLane:
             writer = self._writer
             if not writer._start <= ticks < _END_OF_TIME:
                 ticks = writer._sensible(ticks)
-            chain = self._chains[metadata]
+            chain, size = self._chains[metadata]
+            size += len(payload)
             if related is not None:
                 chain = RELATED_ITEM + related + chain
-            size = HEADER_BYTES + len(chain) + len(payload)
+                size += len(RELATED_ITEM) + len(related)
             waiting = writer._pending_bytes + size
             boot = writer._boot
             record = _join((
@@ -598,17 +599,21 @@ class _Written:
             self.waiting -= 1
 
 
-class _Chains(dict[bytes, bytes]):
-    """The extended items of events of one provider, by their metadata."""
+class _Chains(dict[bytes, tuple[bytes, int]]):
+    """The extended items of events of one provider, by their metadata.
+
+    With them, how many bytes they and the header have together.
+    """
 
     def __init__(self, traits: bytes) -> None:
         self._traits = traits
 
-    def __missing__(self, metadata: bytes) -> bytes:
+    def __missing__(self, metadata: bytes) -> tuple[bytes, int]:
         if len(self) == _MOST_CHAINS:
             self.clear()
-        chain = self[metadata] = encode_items((), self._traits, metadata)
-        return chain
+        items = encode_items((), self._traits, metadata)
+        found = self[metadata] = items, HEADER_BYTES + len(items)
+        return found
 
 
 class _Thread(threading.local):
