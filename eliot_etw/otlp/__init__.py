@@ -1,0 +1,1 @@
+"""OpenTelemetry's spans and logs as values, and what makes them of messages and back."""
