@@ -19,6 +19,7 @@ LAYERS = [
         "_extract",
         "_fields",
         "_json",
+        "_late",
         "_levels",
         "_names",
         "_program",

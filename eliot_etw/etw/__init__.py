@@ -3,8 +3,9 @@
 A name is imported when it is first asked for.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eliot_etw._late import late_names
 
 if TYPE_CHECKING:
     from eliot_etw.etw._activity import activity_id
@@ -66,9 +67,5 @@ _MODULES = {
     "read_etl": "_etl",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+if not TYPE_CHECKING:  # where any name would be taken for one of ours
+    __getattr__, __dir__ = late_names(__name__, _MODULES)

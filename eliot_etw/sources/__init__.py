@@ -6,8 +6,9 @@ first asked for, so that a form that nobody reads costs nothing.
 
 from __future__ import annotations
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eliot_etw._late import late_names
 
 if TYPE_CHECKING:
     from eliot_etw.sources.etl import EtlSource
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from eliot_etw.sources.journald import FollowedJournal, JournalSource
     from eliot_etw.sources.merged import merge_by_time
 
-_HOMES = {
+_MODULES = {
     "BadLine": "file",
     "EtlSource": "etl",
     "FileSource": "file",
@@ -35,9 +36,5 @@ __all__ = [
     "merge_by_time",
 ]
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+if not TYPE_CHECKING:  # where any name would be taken for one of ours
+    __getattr__, __dir__ = late_names(__name__, _MODULES)

@@ -1,11 +1,12 @@
 """What tests of logging are written with: `capture_logging`, assertions, and what they look at."""
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from eliot_etw._late import late_names
+from eliot_etw._logger import MemoryLogger, swap_logger
+from eliot_etw.exceptions import UnflushedTracebacks
 
 if TYPE_CHECKING:
-    from eliot_etw._logger import MemoryLogger, swap_logger
-    from eliot_etw.exceptions import UnflushedTracebacks
     from eliot_etw.testing._assertions import (
         assertContainsFields,
         assertHasAction,
@@ -42,26 +43,19 @@ __all__ = [
 
 # Imported when first asked for: every run of pytest imports this package for its plugin.
 _MODULES = {
-    "CapturedLogs": "eliot_etw.testing._captured_logs",
-    "LoggedAction": "eliot_etw.testing._logged",
-    "LoggedMessage": "eliot_etw.testing._logged",
-    "MemoryLogger": "eliot_etw._logger",
-    "RecordingEtw": "eliot_etw.testing._recording_etw",
-    "UnflushedTracebacks": "eliot_etw.exceptions",
-    "assertContainsFields": "eliot_etw.testing._assertions",
-    "assertHasAction": "eliot_etw.testing._assertions",
-    "assertHasMessage": "eliot_etw.testing._assertions",
-    "capture_logging": "eliot_etw.testing._capture",
-    "check_for_errors": "eliot_etw.testing._capture",
-    "issuperset": "eliot_etw.testing._assertions",
-    "swap_logger": "eliot_etw._logger",
-    "validateLogging": "eliot_etw.testing._capture",
-    "validate_logging": "eliot_etw.testing._capture",
+    "CapturedLogs": "_captured_logs",
+    "LoggedAction": "_logged",
+    "LoggedMessage": "_logged",
+    "RecordingEtw": "_recording_etw",
+    "assertContainsFields": "_assertions",
+    "assertHasAction": "_assertions",
+    "assertHasMessage": "_assertions",
+    "capture_logging": "_capture",
+    "check_for_errors": "_capture",
+    "issuperset": "_assertions",
+    "validateLogging": "_capture",
+    "validate_logging": "_capture",
 }
 
-
-def __getattr__(name: str) -> Any:
-    if name not in _MODULES:
-        msg = f"module {__name__!r} has no attribute {name!r}"
-        raise AttributeError(msg)
-    return getattr(import_module(_MODULES[name]), name)
+if not TYPE_CHECKING:  # where any name would be taken for one of ours
+    __getattr__, __dir__ = late_names(__name__, _MODULES)
