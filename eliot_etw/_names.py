@@ -24,6 +24,12 @@ SERIALIZATION_FAILURE: Final = "eliot:serialization_failure"
 DROPPED: Final = "eliot:dropped"
 REMOTE_TASK: Final = "eliot:remote_task"
 
+# In the start of an action: the W3C header that it continues, of somebody who knows no place in
+# our tree; what was passed on beside it; and what came in and was not continued.
+TRACEPARENT: Final = "eliot:traceparent"
+TRACESTATE: Final = "eliot:tracestate"
+NOT_CONTINUED: Final = "eliot:not_continued"
+
 # What the name of a journal begins with, where the names of logs are read.
 JOURNAL: Final = "journal:"
 

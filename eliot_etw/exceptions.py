@@ -4,6 +4,7 @@ They form a tree::
 
     EliotError
     ├── InvalidTaskID (ValueError)
+    ├── InvalidTraceParent (ValueError)
     ├── MissingDependency (ImportError)
     ├── InvalidEvent (ValueError)
     ├── TooManyCalls (RuntimeError)
@@ -31,6 +32,10 @@ class EliotError(Exception):
 
 class InvalidTaskID(EliotError, ValueError):
     """A serialized task id is not of the form ``<task_uuid>@/<n>/<n>``."""
+
+
+class InvalidTraceParent(EliotError, ValueError):
+    """A text is no header ``traceparent`` of W3C's Trace Context."""
 
 
 class MissingDependency(EliotError, ImportError):

@@ -1,0 +1,178 @@
+"""Where a task stands in a trace of W3C's Trace Context: ids of ours <-> ids of theirs.
+
+A task is a trace, an action a span. Both ids are computed, so that every process, and every
+attempt of it, gives an action the same ones.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from hashlib import blake2b
+from typing import Final, NamedTuple
+
+from eliot_etw.exceptions import InvalidTraceParent
+
+# That somebody records the trace: what is logged is.
+SAMPLED: Final = 0x01
+# A position from here on was drawn, and not counted: see `drawn_position`.
+FIRST_DRAWN: Final = 1 << 51
+
+_is_canonical_uuid = re.compile("[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}").fullmatch
+_NO_UUID: Final = "00000000-0000-0000-0000-000000000000"
+# Of a version later than 00 there may be more, after a dash.
+_traceparent = re.compile(
+    r"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*)?",
+    re.ASCII | re.DOTALL,
+).fullmatch
+# As in level 2 of the specification, which takes whatever level 1 does.
+_tracestate_member = re.compile(
+    r"([a-z0-9][a-z0-9_\-*/@]{0,255})=[ -+\--<>-~]{0,255}[!-+\--<>-~]"
+).fullmatch
+_MAX_MEMBERS: Final = 32
+_MAX_TRACESTATE: Final = 512
+_LARGE_MEMBER: Final = 128
+
+
+class TraceParent(NamedTuple):
+    """What the header ``traceparent`` says.
+
+    Attributes:
+        trace_id: The trace, 32 hexadecimal digits in lower case.
+        parent_id: The span that the sender was in, 16 such digits.
+        flags: Eight bits; the lowest is set if the sender records the trace.
+    """
+
+    trace_id: str
+    parent_id: str
+    flags: int
+
+    def to_string(self) -> str:
+        """Write the header, in version 00."""
+        return f"00-{self.trace_id}-{self.parent_id}-{self.flags:02x}"
+
+
+def parse_traceparent(text: object) -> TraceParent:
+    """Read the header ``traceparent``, of version 00 or any later one.
+
+    >>> parse_traceparent("00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01").parent_id
+    'b7ad6b7169203331'
+
+    Args:
+        text: Its value. Blanks around it are no part of a header's value, and are refused here.
+
+    Raises:
+        InvalidTraceParent: If it is anything else than the specification allows.
+
+    Source:
+        W3C Trace Context, level 1 and 2: section 3.2, and 4.3 for later versions.
+    """
+    found = _traceparent(text) if isinstance(text, str) else None
+    if found is not None:
+        version, trace_id, parent_id, flags, more = found.groups()
+        if version != "00" or more is None:
+            return TraceParent(trace_id, parent_id, int(flags, 16))
+    msg = (
+        "traceparent must look like '00-<32 hex digits>-<16 hex digits>-<2 hex digits>', in lower "
+        f"case and neither id all zeros, got {text!r}. Pass what came in the header unchanged."
+    )
+    raise InvalidTraceParent(msg)
+
+
+def trace_id_of(task_uuid: str) -> str:
+    """Return the id of the trace that a task is.
+
+    >>> trace_id_of("0af76519-16cd-43dd-8448-eb211c80319c")
+    '0af7651916cd43dd8448eb211c80319c'
+
+    Args:
+        task_uuid: The task. If it is no UUID in its usual spelling, `task_uuid_of` does not give
+            it back: the trace's id is then a digest of it.
+
+    Returns:
+        32 hexadecimal digits in lower case, not all of them zeros.
+    """
+    if _is_canonical_uuid(task_uuid) and task_uuid != _NO_UUID:
+        return task_uuid.replace("-", "")
+    return _digest(task_uuid, 16)
+
+
+def task_uuid_of(trace_id: str) -> str:
+    """Return the task that a trace is: its id in the usual spelling of a UUID.
+
+    >>> task_uuid_of("0af7651916cd43dd8448eb211c80319c")
+    '0af76519-16cd-43dd-8448-eb211c80319c'
+
+    Args:
+        trace_id: 32 hexadecimal digits in lower case.
+    """
+    return "-".join(
+        (trace_id[:8], trace_id[8:12], trace_id[12:16], trace_id[16:20], trace_id[20:])
+    )
+
+
+def span_id_of(task_uuid: str, level: Iterable[int]) -> str:
+    """Return the id of the span that an action is.
+
+    Args:
+        task_uuid: The action's task.
+        level: Its place there; empty for the root.
+
+    Returns:
+        16 hexadecimal digits in lower case, not all of them zeros: a digest of the task and the
+        place, written as in a task id.
+    """
+    return _digest(f"{task_uuid}@/{'/'.join(map(str, level))}", 8)
+
+
+def drawn_position() -> int:
+    """Draw a position for an action whose parent is not known to count.
+
+    Any number of processes may continue a trace of which they know nothing but its id. They
+    cannot ask one another which positions are taken.
+
+    Returns:
+        A number of 52 bits, of which the first is set. No action counts that far, and every
+        reader of JSON knows it exactly.
+    """
+    return FIRST_DRAWN | int.from_bytes(os.urandom(7), "big") >> 5
+
+
+def valid_tracestate(text: object) -> str:
+    """Return what is passed on of the header ``tracestate``.
+
+    >>> valid_tracestate("rojo=00f067aa0ba902b7,congo=t61rcWkgMzE")
+    'rojo=00f067aa0ba902b7,congo=t61rcWkgMzE'
+
+    Args:
+        text: Its value; of several such headers, all values with commas in between.
+
+    Returns:
+        The text unchanged, if it is valid and has no more than 512 characters. Of a longer one
+        members are left out, first those of more than 128 characters, then the last ones. Empty
+        if it breaks the rules.
+
+    Source:
+        W3C Trace Context, level 2, section 3.3 and 3.5.
+    """
+    if not isinstance(text, str):
+        return ""
+    members = [member for item in text.split(",") if (member := item.strip(" \t"))]
+    matches = [_tracestate_member(member) for member in members]
+    keys = {match[1] for match in matches if match}
+    if len(members) > _MAX_MEMBERS or len(keys) < len(members):
+        return ""
+    if len(text) <= _MAX_TRACESTATE:
+        return text if members else ""
+    kept = ",".join(member for member in members if len(member) <= _LARGE_MEMBER)
+    if len(kept) > _MAX_TRACESTATE:
+        kept = kept[: kept.rindex(",", 0, _MAX_TRACESTATE + 1)]
+    return kept
+
+
+def _digest(text: str, size_bytes: int) -> str:
+    """Return a digest of a text, as hexadecimal digits that are not all zeros."""
+    digest = blake2b(text.encode("utf-8", "surrogatepass"), digest_size=size_bytes).hexdigest()
+    # No trace and no span may have that id. One of 2**64 has it.
+    return digest if digest.strip("0") else f"{1:0{2 * size_bytes}x}"
