@@ -12,7 +12,10 @@ They form a tree::
     ├── ValidationError
     ├── UnflushedTracebacks
     ├── InvalidSettings (ValueError)
+    ├── ProtocolError (ValueError)
     ├── InvalidTrace (ValueError)
+    ├── MessagesRefused
+    ├── SinkUnavailable
     └── InvalidTree (ValueError)
         ├── WrongTask
         ├── WrongTaskLevel
@@ -21,9 +24,11 @@ They form a tree::
         ├── DuplicateChild
         └── InvalidStartMessage
 
-They are raised while something is set up, tested or read back.
+They are raised while something is set up, tested or read back, and by the collector's sinks.
 A call that logs raises none of them.
 """
+
+from collections.abc import Mapping
 
 
 class EliotError(Exception):
@@ -76,8 +81,37 @@ class InvalidSettings(EliotError, ValueError):
     """What `configure` was given is not right, or cannot be; the text says where in it."""
 
 
+class ProtocolError(EliotError, ValueError):
+    """What came over the network is none of the messages of senders and collectors.
+
+    Attributes:
+        code: Why, for programs: ``"version"`` if it is of another version, else ``"garbage"``.
+    """
+
+    def __init__(self, text: str, *, code: str = "garbage") -> None:
+        super().__init__(text)
+        self.code = code
+
+
 class InvalidTrace(EliotError, ValueError):
     """A file is not a trace of Event Tracing for Windows (``.etl``)."""
+
+
+class SinkUnavailable(EliotError):
+    """A sink of the collector cannot store anything now; what it was given must come again."""
+
+
+class MessagesRefused(EliotError):
+    """A sink of the collector will never store some of the messages that it was given.
+
+    Attributes:
+        refused: For each of them its index in the batch, and why. All others are stored.
+    """
+
+    def __init__(self, refused: Mapping[int, str]) -> None:
+        self.refused = refused
+        number, why = next(iter(refused.items()))
+        super().__init__(f"{len(refused):,} messages were refused; number {number}: {why}")
 
 
 class InvalidTree(EliotError, ValueError):

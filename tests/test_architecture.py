@@ -61,6 +61,7 @@ LAYERS = [
         "otlp.",
         "parse",
         "prettyprint",
+        "shipping.",
         "sources.",
     },
     {  # programs and kits
