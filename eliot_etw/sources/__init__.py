@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 from eliot_etw._late import late_names
 
 if TYPE_CHECKING:
+    from eliot_etw.sources._lines import BadLine
     from eliot_etw.sources.etl import EtlSource
-    from eliot_etw.sources.file import BadLine, FileSource, FollowedFile
+    from eliot_etw.sources.file import FileSource, FollowedFile
     from eliot_etw.sources.journald import FollowedJournal, JournalSource
     from eliot_etw.sources.merged import merge_by_time
 
 _MODULES = {
-    "BadLine": "file",
+    "BadLine": "_lines",
     "EtlSource": "etl",
     "FileSource": "file",
     "FollowedFile": "file",

@@ -11,7 +11,7 @@ from eliot_etw._written import place_of
 from eliot_etw.etw import read_etl
 from eliot_etw.etw._event_message import message_of
 from eliot_etw.sources._activities import ActivityTracker
-from eliot_etw.sources.file import name_of
+from eliot_etw.sources._lines import name_of
 from eliot_etw.typing import MessageDict
 
 

@@ -3,37 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
-from json import JSONDecodeError
-from typing import Any, BinaryIO, NamedTuple, TypeAlias, final
+from collections.abc import Iterable, Iterator
+from typing import Any, BinaryIO, final
 
 from eliot_etw._json import decode_line
 from eliot_etw._names import TASK_LEVEL, TASK_UUID
 from eliot_etw._written import place_of
-from eliot_etw.sources._compressed import MAGIC_BYTES, plain, refuse_compressed
+from eliot_etw.sources._compressed import MAGIC_BYTES, refuse_compressed
+from eliot_etw.sources._lines import Lines, OnBadLine, chunks, name_of, whole, why_no_json
 from eliot_etw.typing import MessageDict
 
-_CHUNK_BYTES = 1 << 18
-# A longer line is no message but, say, a device without an end: it is skipped, not kept in memory.
-_MAX_LINE_BYTES = 1 << 28
 # By so much at the end of what was read a file is known again: it holds a time and a unique name.
 _COMPARED_BYTES = 256
-# Begins what stands for such a line: no JSON begins with it.
-_OVERLONG = b"\0overlong"
-
-
-class BadLine(NamedTuple):
-    """A line that is no message: where it is, and why it is none."""
-
-    name: str
-    number: int
-    why: str
-
-    def __str__(self) -> str:
-        return f"{self.name}:{self.number}: {self.why}"
-
-
-OnBadLine: TypeAlias = Callable[[BadLine], object]
 
 
 @final
@@ -63,15 +44,7 @@ class FileSource:
         self.name = name or name_of(file)
 
     def __iter__(self) -> Iterator[MessageDict]:
-        messages = _Messages(self.name, self._on_bad_line)
-        file = self._file
-        if isinstance(file, (str, os.PathLike)):
-            # Unbuffered: of a pipe, what is there now is shown now.
-            with open(file, "rb", buffering=0) as opened:
-                yield from messages.of(_chunks(opened.read))
-        else:
-            read: Callable[[int], bytes | None] = getattr(file, "read1", file.read)
-            yield from messages.of(_chunks(read))
+        return whole(_Messages(self.name, self._on_bad_line), self._file)
 
 
 @final
@@ -131,7 +104,7 @@ class FollowedFile:
                 return
             refuse_compressed(self._file.read(MAGIC_BYTES), self.name)
             self._file.seek(0)
-        for chunk in _chunks(self._file.read):
+        for chunk in chunks(self._file.read):
             self._last_read = (self._last_read + chunk)[-_COMPARED_BYTES:]
             yield from self._messages.finished([chunk])
 
@@ -159,54 +132,8 @@ class FollowedFile:
 
 
 @final
-class _Messages:
-    """Turns the bytes of one file into messages, counting its lines."""
-
-    def __init__(self, name: str, on_bad_line: OnBadLine | None) -> None:
-        self.name = name
-        self.number = 0
-        self._on_bad_line = on_bad_line
-        self._unfinished: list[bytes] = []
-        self._unfinished_bytes = 0
-
-    def of(self, chunks: Iterator[bytes]) -> Iterator[MessageDict]:
-        """Give all messages of a file that does not grow."""
-        try:
-            yield from self.finished(plain(chunks, self.name))
-        except OSError:
-            # Damaged data may end within a line, or with a whole one.
-            yield from self.rest()
-            raise
-        yield from self.rest()
-
-    def finished(self, chunks: Iterable[bytes]) -> Iterator[MessageDict]:
-        """Give the messages of all lines that have an end; keep the rest for the next call."""
-        for chunk in chunks:
-            lines = chunk.split(b"\n")
-            if len(lines) == 1:
-                self._keep(chunk)
-                continue
-            if self._unfinished:
-                lines[0] = b"".join([*self._unfinished, lines[0]])
-            self._unfinished.clear()
-            self._unfinished_bytes = 0
-            self._keep(lines.pop())
-            yield from self._decoded(lines)
-
-    def rest(self) -> Iterator[MessageDict]:
-        """Give the message of the last line, which has no end."""
-        line = b"".join(self._unfinished)
-        self._unfinished.clear()
-        self._unfinished_bytes = 0
-        yield from self._decoded([line] if line else [], ended=False)
-
-    def _keep(self, piece: bytes) -> None:
-        """Keep a piece of a line for later."""
-        self._unfinished_bytes += len(piece)
-        if self._unfinished_bytes > _MAX_LINE_BYTES:
-            self._unfinished = [_OVERLONG]
-        elif piece:
-            self._unfinished.append(piece)
+class _Messages(Lines[MessageDict]):
+    """The lines that are messages."""
 
     def _decoded(self, lines: Iterable[bytes], *, ended: bool = True) -> Iterator[MessageDict]:
         """Give the lines that are messages; report the others."""
@@ -224,35 +151,8 @@ class _Messages:
             except (ValueError, RecursionError) as error:
                 if not line.strip():
                     continue
-                why = _why_no_json(line, error, ended=ended)
-            if self._on_bad_line:
-                self._on_bad_line(BadLine(self.name, self.number, why))
-
-
-def _chunks(read: Callable[[int], bytes | None]) -> Iterator[bytes]:
-    """Read until there is no more."""
-    while chunk := read(_CHUNK_BYTES):
-        yield chunk
-
-
-def name_of(file: Any) -> str:
-    """Name a file for reports."""
-    if isinstance(file, (str, os.PathLike)):
-        return os.fsdecode(file)
-    return str(getattr(file, "name", "<stream>"))
-
-
-def _why_no_json(line: bytes, error: Exception, *, ended: bool) -> str:
-    """Say why a line could not be decoded."""
-    if line.startswith(_OVERLONG):
-        return f"longer than {_MAX_LINE_BYTES >> 20} MiB"
-    if not ended:
-        return "the last line is unfinished"
-    if isinstance(error, RecursionError):
-        return "not JSON: nested too deep"
-    if isinstance(error, JSONDecodeError):
-        return f"not JSON: {error.msg} at column {error.colno}"
-    return f"not JSON: {error}"
+                why = why_no_json(line, error, ended=ended)
+            self._report(why)
 
 
 def _why_no_message(value: Any) -> str:

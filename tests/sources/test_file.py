@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from eliot_etw._json import encode_line
 from eliot_etw.destinations.file import FileDestination
-from eliot_etw.sources import BadLine, FileSource, FollowedFile, file
+from eliot_etw.sources import BadLine, FileSource, FollowedFile, _lines
 
 renames = pytest.mark.skipif(os.name == "nt", reason="Windows renames no file that is open")
 
@@ -153,13 +153,13 @@ class TestFileSource:
 
     def test_endless_line(self, monkeypatch):
         """A line without an end is skipped without being kept: it may be a device."""
-        monkeypatch.setattr(file, "_MAX_LINE_BYTES", 1 << 20)
+        monkeypatch.setattr(_lines, "MAX_LINE_BYTES", 1 << 20)
         content = b"9" * (3 << 20) + b"\n" + line()
         assert read(content) == ([message()], ["log:1: longer than 1 MiB"])
 
     def test_endless_line_at_the_end(self, monkeypatch):
         """The same if the file ends in it."""
-        monkeypatch.setattr(file, "_MAX_LINE_BYTES", 1 << 20)
+        monkeypatch.setattr(_lines, "MAX_LINE_BYTES", 1 << 20)
         assert read(b"9" * (3 << 20)) == ([], ["log:1: longer than 1 MiB"])
 
     @given(st.lists(st.binary(max_size=40) | st.just(None), max_size=12), st.integers(1, 50))
