@@ -1,0 +1,102 @@
+"""Values in the order of their times, in bounded memory: what is too much waits on disk."""
+
+from __future__ import annotations
+
+import errno
+import pickle
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from operator import itemgetter
+from typing import Any, Final, Generic, TypeVar, final
+
+_T = TypeVar("_T")
+
+# What may be in memory, by the size that the values say they had where they were read: as Python
+# objects they take some three times as much.
+_BUDGET_BYTES: Final = 16 << 20
+_SCHEMA: Final = """
+PRAGMA journal_mode = OFF;
+PRAGMA synchronous = OFF;
+PRAGMA cache_size = -8192;
+CREATE TABLE items (
+    time INTEGER, rank INTEGER, turn INTEGER, body BLOB, PRIMARY KEY (time, rank, turn)
+) WITHOUT ROWID;
+"""
+_key = itemgetter(0, 1, 2)
+
+
+@final
+class ByTime(Generic[_T]):
+    """Takes values in any order, and gives them in that of their times.
+
+    Beyond its budget it keeps them in a private temporary SQLite database: it has no name, is
+    emptied with the process, and lives where the environment variable ``SQLITE_TMPDIR`` or
+    ``TMPDIR`` says.
+    """
+
+    def __init__(self) -> None:
+        self._items: list[tuple[int, int, int, _T]] = []
+        self._size_bytes = 0
+        self._turn = 0
+        self._database: sqlite3.Connection | None = None
+
+    def add(self, value: _T, time_ns: int, rank: int = 0, *, size_bytes: int) -> None:
+        """Take a value, which must be one that pickle takes.
+
+        Args:
+            value: Whatever it is.
+            time_ns: Its time, in nanoseconds, in 64 bits with a sign.
+            rank: Of several at one time the order: the lowest first, then as they came.
+            size_bytes: About how much it takes, in JSON or another short form.
+
+        Raises:
+            OSError: If the disk for temporary files is full.
+        """
+        self._turn += 1
+        self._items.append((time_ns, rank, self._turn, value))
+        self._size_bytes += size_bytes
+        if self._size_bytes > _BUDGET_BYTES:
+            self._put_away()
+
+    def __iter__(self) -> Iterator[_T]:
+        """Give all values, the earliest first. Raises OSError as `add` does."""
+        if self._database is None:
+            self._items.sort(key=_key)
+            yield from (value for _, _, _, value in self._items)
+            return
+        self._put_away()
+        for (body,) in self._database.execute("SELECT body FROM items ORDER BY time, rank, turn"):
+            yield pickle.loads(body)  # noqa: S301 - our own bytes, which nobody else can reach
+
+    def close(self) -> None:
+        """Give the room back."""
+        if self._database is not None:
+            self._database.close()
+
+    def _put_away(self) -> None:
+        """Move to disk what is in memory."""
+        with _writing():
+            if self._database is None:
+                self._database = sqlite3.connect("", isolation_level=None)
+                self._database.executescript(_SCHEMA)
+            self._database.execute("BEGIN")
+            self._database.executemany(
+                "INSERT INTO items VALUES (?, ?, ?, ?)", map(_row, self._items)
+            )
+            self._database.execute("COMMIT")
+        self._items.clear()
+        self._size_bytes = 0
+
+
+def _row(item: tuple[int, int, int, Any]) -> tuple[int, int, int, bytes]:
+    return (*item[:3], pickle.dumps(item[3], pickle.HIGHEST_PROTOCOL))
+
+
+@contextmanager
+def _writing() -> Iterator[None]:
+    """Say that it is the disk for temporary files if there is no room."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise OSError(errno.ENOSPC, f"temporary file: {error}") from None
