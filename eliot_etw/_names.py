@@ -30,6 +30,19 @@ TRACEPARENT: Final = "eliot:traceparent"
 TRACESTATE: Final = "eliot:tracestate"
 NOT_CONTINUED: Final = "eliot:not_continued"
 
+# In an action that an OpenTelemetry span became: its id, 16 hexadecimal digits, which is then the
+# id of the action too; that of its parent, where that is not the action around it; and what else
+# a span has besides its attributes.
+OTEL_SPAN_ID: Final = "otel:span_id"
+OTEL_PARENT_SPAN_ID: Final = "otel:parent_span_id"
+OTEL_KIND: Final = "otel:kind"
+OTEL_SCOPE: Final = "otel:scope"
+OTEL_SCOPE_VERSION: Final = "otel:scope_version"
+OTEL_LINKS: Final = "otel:links"
+OTEL_NAME: Final = "otel:name"
+OTEL_STATUS: Final = "otel:status"
+OTEL_STATUS_MESSAGE: Final = "otel:status_message"
+
 # What the name of a journal begins with, where the names of logs are read.
 JOURNAL: Final = "journal:"
 
