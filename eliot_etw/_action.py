@@ -91,6 +91,7 @@ class Action:
         "_places",
         "_route",
         "_token",
+        "_tracestate",
         "action_type",
         "task_uuid",
     )
@@ -123,6 +124,8 @@ class Action:
         # to undo, the latest first.
         self._token: _Tokens = None
         self._parent: Action | None = None
+        # There only once it is set: few actions have one.
+        self._tracestate: str
 
     def __repr__(self) -> str:
         level = TaskLevel(self._level).to_string()
@@ -151,13 +154,44 @@ class Action:
         level = "/".join(map(str, self.next_level()))
         return f"{self.task_uuid}@/{level}".encode("ascii", "backslashreplace")
 
+    def traceparent(self) -> str:
+        """Return the header ``traceparent`` of W3C's Trace Context for whatever goes on elsewhere.
+
+        It names the task as the trace and this action as the parent. Whoever continues it is in
+        the same tree, but at no place that was kept for it: for that, send what
+        `serialize_task_id` returns as well.
+
+        Returns:
+            Text like ``00-<32 hex digits>-<16 hex digits>-01``.
+        """
+        from eliot_etw._trace_context import traceparent_of  # noqa: PLC0415 - few programs need it
+
+        return traceparent_of(self.task_uuid, self._level)
+
+    @property
+    def tracestate(self) -> str:
+        """The header ``tracestate`` that came with what is continued here; empty if none did."""
+        action: Action | None = self
+        while action is not None:
+            if hasattr(action, "_tracestate"):
+                return action._tracestate
+            action = action._parent
+        return ""
+
     @classmethod
     def continue_task(
         cls, logger: Writer | None = None, task_id: str | bytes = _UNSET, /, **fields: Any
     ) -> Action:
-        """Start an action at a place that `serialize_task_id` gave out.
+        """Start an action at a place that `serialize_task_id` gave out, or below a foreign span.
 
-        ``logger``, ``task_id`` and ``action_type`` may be given by name.
+        ``logger``, ``task_id`` and ``action_type`` may be given by name, and only so
+        ``traceparent`` and ``tracestate``: the headers of W3C's Trace Context, or None.
+
+        With a ``traceparent`` nothing is raised for what came in, for it came from elsewhere. If
+        it names the trace that the task is, the action is at the place of ``task_id``; if not, or
+        without such a place, it is below the span that ``traceparent`` names, which the field
+        ``eliot:traceparent`` of its start says. If neither is any good it is a new task.
+        ``eliot:not_continued`` says what was not followed, and why.
 
         Args:
             logger: What its messages are written to; None for the default.
@@ -166,20 +200,21 @@ class Action:
                 among them, else ``eliot:remote_task``.
 
         Raises:
-            RuntimeError: If there is no task_id.
-            InvalidTaskID: If it is not one.
+            RuntimeError: If there is neither a task_id nor a traceparent.
+            InvalidTaskID: If the task_id is none, and there is no traceparent.
         """
         if task_id is _UNSET:
             task_id = fields.pop("task_id", _UNSET)
+        fields.setdefault("action_type", names.REMOTE_TASK)
+        if "traceparent" in fields:
+            return _continue_trace(logger, None if task_id is _UNSET else task_id, fields)
         if task_id is _UNSET:
             msg = (
-                "continue_task() needs the keyword argument task_id, got none. "
-                "Pass what serialize_task_id() returned."
+                "continue_task() needs the keyword argument task_id or traceparent, got neither. "
+                "Pass what serialize_task_id() returned, or the header of that name."
             )
             raise RuntimeError(msg)
-        place = parse_task_id(task_id)
-        fields.setdefault("action_type", names.REMOTE_TASK)
-        return start_action(logger, "", None, place, **fields)
+        return start_action(logger, "", None, parse_task_id(task_id), **fields)
 
     def child(
         self,
@@ -378,6 +413,19 @@ class Action:
             call(end)
         except Exception as error:  # noqa: BLE001 - a destination must not break the program
             route.failed(call, error, end)
+
+
+def _continue_trace(
+    logger: Writer | None, task_id: str | bytes | None, fields: MessageDict
+) -> Action:
+    """Start an action at the place that headers name, which are among its fields."""
+    from eliot_etw._trace_context import continuation  # noqa: PLC0415 - few programs need it
+
+    found = continuation(task_id, fields.pop("traceparent"), fields.pop("tracestate", None))
+    action = start_action(logger, "", None, found.place, **{**fields, **found.fields})
+    if found.tracestate:
+        action._tracestate = found.tracestate
+    return action
 
 
 class _Started(Action):

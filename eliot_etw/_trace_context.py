@@ -12,7 +12,11 @@ from collections.abc import Iterable
 from hashlib import blake2b
 from typing import Final, NamedTuple
 
-from eliot_etw.exceptions import InvalidTraceParent
+from eliot_etw import _names as names
+from eliot_etw._safe import safe_repr
+from eliot_etw._task_level import TaskLevel, new_task_uuid, parse_task_id
+from eliot_etw.exceptions import InvalidTaskID, InvalidTraceParent
+from eliot_etw.typing import MessageDict
 
 # That somebody records the trace: what is logged is.
 SAMPLED: Final = 0x01
@@ -33,6 +37,8 @@ _tracestate_member = re.compile(
 _MAX_MEMBERS: Final = 32
 _MAX_TRACESTATE: Final = 512
 _LARGE_MEMBER: Final = 128
+# So much is logged of what came in and was not followed: somebody may send much more.
+_MOST_LOGGED: Final = 256
 
 
 class TraceParent(NamedTuple):
@@ -169,6 +175,98 @@ def valid_tracestate(text: object) -> str:
     if len(kept) > _MAX_TRACESTATE:
         kept = kept[: kept.rindex(",", 0, _MAX_TRACESTATE + 1)]
     return kept
+
+
+def traceparent_of(task_uuid: str, level: Iterable[int]) -> str:
+    """Return the header ``traceparent`` that names an action as the parent.
+
+    Args:
+        task_uuid: The action's task.
+        level: Its place there; empty for the root.
+    """
+    return TraceParent(trace_id_of(task_uuid), span_id_of(task_uuid, level), SAMPLED).to_string()
+
+
+class Continuation(NamedTuple):
+    """Where something goes on that began elsewhere.
+
+    Attributes:
+        place: The task, and the place in it.
+        fields: What the start of the action there says about it.
+        tracestate: The header of that name, to be passed on; may be empty.
+    """
+
+    place: tuple[str, TaskLevel]
+    fields: MessageDict
+    tracestate: str
+
+
+def continuation(task_id: object, traceparent: object, tracestate: object) -> Continuation:
+    """Find the place that headers name. Nothing is raised, whatever they are.
+
+    Args:
+        task_id: What `Action.serialize_task_id` returned, or None.
+        traceparent: The header of that name, or None.
+        tracestate: The header of that name, or None.
+
+    Returns:
+        The exact place, unless it is in another trace than the one that ``traceparent`` names;
+        else one that is drawn in that trace; else a new task.
+    """
+    place, parent = _place(task_id), _parent(traceparent)
+    if parent is None:
+        came = {"task_id": None if place else task_id, "traceparent": traceparent}
+        refused = not_continued("refused", **came)
+        return Continuation(place or (new_task_uuid(), TaskLevel()), refused, "")
+    state = valid_tracestate(tracestate)
+    passed_on = {names.TRACESTATE: state} if state else {}
+    if place and trace_id_of(place[0]) == parent.trace_id:
+        return Continuation(place, passed_on, state)
+    reason = "another trace" if place else "refused"
+    return Continuation(
+        (task_uuid_of(parent.trace_id), TaskLevel((drawn_position(),))),
+        {
+            names.TRACEPARENT: parent.to_string(),
+            **passed_on,
+            **not_continued(reason, task_id=task_id),
+        },
+        state,
+    )
+
+
+def not_continued(reason: str, **came: object) -> MessageDict:
+    """Make the field that says what came from elsewhere and was not followed.
+
+    Args:
+        reason: Why not, in a word or two.
+        **came: What came, by its name; None for what did not.
+
+    Returns:
+        The field; nothing if nothing came.
+    """
+    said = {name: _shortened(value) for name, value in came.items() if value is not None}
+    return {names.NOT_CONTINUED: {"reason": reason, **said}} if said else {}
+
+
+def _shortened(value: object) -> str:
+    """Write what came in a size that does not depend on it."""
+    return (value if isinstance(value, str) else safe_repr(value))[:_MOST_LOGGED]
+
+
+def _place(task_id: object) -> tuple[str, TaskLevel] | None:
+    """Read a task id; None if it is none."""
+    try:
+        return parse_task_id(task_id)  # type: ignore[arg-type] # it refuses what is no text
+    except InvalidTaskID:
+        return None
+
+
+def _parent(traceparent: object) -> TraceParent | None:
+    """Read a ``traceparent``; None if it is none."""
+    try:
+        return parse_traceparent(traceparent)
+    except InvalidTraceParent:
+        return None
 
 
 def _digest(text: str, size_bytes: int) -> str:

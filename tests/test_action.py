@@ -28,6 +28,7 @@ from eliot_etw import (
     start_task,
 )
 from eliot_etw._task_level import TaskLevel
+from eliot_etw._trace_context import FIRST_DRAWN, parse_traceparent, span_id_of
 from eliot_etw.destinations import MemoryDestination
 from eliot_etw.exceptions import InvalidTaskID
 
@@ -480,7 +481,7 @@ class TestTaskID:
 
     def test_no_id(self):
         """Without an id there is an error that says what to pass."""
-        with pytest.raises(RuntimeError, match=r"needs the keyword argument task_id, got none"):
+        with pytest.raises(RuntimeError, match=r"argument task_id or traceparent, got neither"):
             Action.continue_task()
 
     def test_wrong_id(self, messages):
@@ -499,6 +500,135 @@ class TestTaskID:
         with start_action(action_type="a"):
             Action.continue_task(task_id="x@/7")
         assert (messages[1]["task_uuid"], messages[1]["task_level"]) == ("x", [7, 1])
+
+
+class TestTraceParent:
+    """Actions that go on elsewhere, and those who know no more than W3C's Trace Context."""
+
+    FOREIGN = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-00"
+    TASK = "0af76519-16cd-43dd-8448-eb211c80319c"
+
+    def test_names_the_action(self):
+        """The header names the task as the trace and the action as the parent, each time alike."""
+        with start_action(action_type="a") as outer, start_action(action_type="b") as action:
+            header = parse_traceparent(action.traceparent())
+            assert outer.traceparent() != action.traceparent() == action.traceparent()
+        assert header.trace_id == UUID(action.task_uuid).hex
+        assert header.parent_id == span_id_of(action.task_uuid, [2])
+        assert header.flags == 1
+
+    def test_takes_no_place(self, messages):
+        """Nothing is missing in the tree if nobody continues it."""
+        with start_action(action_type="a") as action:
+            action.traceparent()
+        assert levels_of(messages) == [[1], [2]]
+
+    def test_both(self, messages):
+        """The exact place wins if both name one trace."""
+        with start_action(action_type="a") as action:
+            headers = {"task_id": action.serialize_task_id(), "traceparent": action.traceparent()}
+        with Action.continue_task(**headers, x=1):
+            log_message("t")
+        assert levels_of(messages) == [[1], [3], [2, 1], [2, 2], [2, 3]]
+        assert messages[2].keys() == {*messages[0], "x"}
+        assert messages[2]["action_type"] == "eliot:remote_task"
+
+    def test_foreign(self, messages):
+        """Below a foreign span, the trace is the task, and the start tells the span."""
+        with Action.continue_task(traceparent=self.FOREIGN, action_type="a") as action:
+            log_message("t")
+        (position,) = action.task_level
+        assert position >= FIRST_DRAWN
+        assert levels_of(messages) == [[position, 1], [position, 2], [position, 3]]
+        assert {self.TASK} == {m["task_uuid"] for m in messages}
+        assert [m.get("eliot:traceparent") for m in messages] == [self.FOREIGN, None, None]
+
+    def test_foreign_twice(self):
+        """Two that continue one span have places of their own."""
+        actions = [Action.continue_task(traceparent=self.FOREIGN) for _ in range(2)]
+        assert len({action.task_level for action in actions}) == 2
+
+    @pytest.mark.parametrize("traceparent", ["", "00-nonsense", FOREIGN.upper(), 7, b"\xff"])
+    @pytest.mark.parametrize("task_id", [None, "nonsense", 7])
+    def test_refused(self, messages, traceparent, task_id):
+        """What is no such header starts a new task, whose start says what came."""
+        with Action.continue_task(task_id=task_id, traceparent=traceparent) as action:
+            pass
+        assert levels_of(messages) == [[1], [2]]
+        assert UUID(action.task_uuid).version == 4
+        said = messages[0]["eliot:not_continued"]
+        assert said["reason"] == "refused"
+        assert said["traceparent"] == (
+            traceparent if isinstance(traceparent, str) else repr(traceparent)
+        )
+        assert said.get("task_id") == (None if task_id is None else str(task_id))
+
+    def test_refused_beside_a_place(self, messages):
+        """A place is a place whatever was made of the other header."""
+        Action.continue_task(task_id="x@/7", traceparent="00-nonsense")
+        assert (messages[0]["task_uuid"], messages[0]["task_level"]) == ("x", [7, 1])
+        expected = {"reason": "refused", "traceparent": "00-nonsense"}
+        assert messages[0]["eliot:not_continued"] == expected
+
+    @pytest.mark.parametrize(
+        ("task_id", "reason"), [(f"{TASK[:-1]}d@/2", "another trace"), ("nonsense", "refused")]
+    )
+    def test_place_that_does_not_fit(self, messages, task_id, reason):
+        """A place in another trace is not followed: on the way, somebody began a new trace."""
+        Action.continue_task(task_id=task_id, traceparent=self.FOREIGN)
+        assert messages[0]["task_uuid"] == self.TASK
+        expected = {"reason": reason, "task_id": task_id}
+        assert messages[0]["eliot:not_continued"] == expected
+
+    def test_task_that_is_no_uuid(self, messages):
+        """The place in a task with a name of another kind is found, too."""
+        action = Action(None, "request-7", TaskLevel(), "a")
+        task_id = action.serialize_task_id()
+        Action.continue_task(task_id=task_id, traceparent=action.traceparent())
+        assert (messages[0]["task_uuid"], messages[0]["task_level"]) == ("request-7", [1, 1])
+
+    @pytest.mark.parametrize("task_id", [None, "x@/7"])
+    def test_no_header(self, messages, task_id):
+        """Without the header it is as if nobody had asked for it; without both, a new task."""
+        with Action.continue_task(task_id=task_id, traceparent=None) as action:
+            pass
+        assert levels_of(messages) == ([[7, 1], [7, 2]] if task_id else [[1], [2]])
+        assert "eliot:not_continued" not in messages[0]
+        assert action.tracestate == ""
+
+    def test_what_is_logged_of_it_is_short(self, messages):
+        """Nobody makes a log grow by sending nonsense."""
+        Action.continue_task(traceparent="x" * 100_000)
+        assert len(messages[0]["eliot:not_continued"]["traceparent"]) == 256
+
+    def test_a_field_of_that_name(self, messages):
+        """A field that is called like one of ours is no error."""
+        fields = {"eliot:traceparent": "mine", "tracestate": "mine"}
+        Action.continue_task(task_id="x@/7", **fields)
+        Action.continue_task(traceparent=self.FOREIGN, **fields)
+        assert [m["eliot:traceparent"] for m in messages] == ["mine", self.FOREIGN]
+        assert [m.get("tracestate") for m in messages] == ["mine", None]
+
+    def test_tracestate(self, messages):
+        """What came beside the header is logged, and known to all actions within."""
+        headers = {"traceparent": self.FOREIGN, "tracestate": "congo=t61,rojo=00f"}
+        with Action.continue_task(**headers) as action, start_action(action_type="b") as inner:
+            pass
+        assert action.tracestate == inner.tracestate == "congo=t61,rojo=00f"
+        states = [m.get("eliot:tracestate") for m in messages]
+        assert states == ["congo=t61,rojo=00f", None, None, None]
+        exact = Action.continue_task(task_id=f"{self.TASK}@/2", **headers)
+        assert exact.tracestate == "congo=t61,rojo=00f"
+
+    @pytest.mark.parametrize(
+        ("traceparent", "tracestate"),
+        [(None, "a=1"), ("00-nonsense", "a=1"), (FOREIGN, "A=1"), (FOREIGN, ""), (FOREIGN, None)],
+    )
+    def test_no_tracestate(self, messages, traceparent, tracestate):
+        """Without the header that it goes with, or against the rules, it is left out."""
+        headers = {"traceparent": traceparent, "tracestate": tracestate}
+        assert Action.continue_task(**headers).tracestate == ""
+        assert "eliot:tracestate" not in messages[0]
 
 
 def refuse(value):
