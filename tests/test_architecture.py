@@ -68,6 +68,7 @@ LAYERS = [
         "__pyinstaller.",
         "_configure",
         "cli.",
+        "collector.",
         "dask",
         "logwriter",
         "stdlib.",
