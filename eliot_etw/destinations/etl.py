@@ -156,6 +156,16 @@ class EtlFileDestination(MessageLane):
 
     def _open_and_encode(self, message: MessageDict, is_enabled: IsEnabled | None) -> Event | None:
         """Begin the file of a forked process with its first message."""
+        self._own_writer()
+        return self._encoder.encode_if(message, is_enabled)
+
+    def _own_writer(self) -> EtlWriter:
+        """Return what writes the file of this process; begin it if this is a forked one.
+
+        Raises:
+            OSError: If the file cannot be written.
+            ValueError: If the destination is closed.
+        """
         if self._is_closed:
             msg = "A message must be logged before close(). Make a new EtlFileDestination."
             raise ValueError(msg)
@@ -164,7 +174,7 @@ class EtlFileDestination(MessageLane):
                 first = self._first_path
                 self.path = str(first.with_name(f"{first.stem}.{os.getpid()}{first.suffix}"))
                 self._open(0.0)
-        return self._encoder.encode_if(message, is_enabled)
+        return self._writer
 
 
 def _new_writer(path: str, name: str, flush_interval_s: float) -> EtlWriter:

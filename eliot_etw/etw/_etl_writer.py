@@ -556,6 +556,74 @@ class MessageLane:
             raise
 
 
+@final
+class EventLane:
+    """Writes ready-made events of one provider to a trace, faster than `EtlWriter.write`.
+
+    Attributes:
+        writer: What writes the trace.
+    """
+
+    def __init__(self, writer: EtlWriter, provider_id: uuid.UUID, traits: bytes) -> None:
+        """Prepare for events of a provider.
+
+        Args:
+            writer: What writes the trace; an event of any length must fit its buffers.
+            provider_id: The provider's GUID.
+            traits: The provider's name and group, in TraceLogging's form.
+        """
+        self.writer = writer
+        self._provider = provider_id.bytes_le
+        self._chains = _Chains(traits)
+        self._thread = _Thread()
+
+    def write(
+        self,
+        ticks: int,
+        descriptor: bytes,
+        metadata: bytes,
+        payload: bytes,
+        activity: bytes | None,
+        related: bytes | None,
+    ) -> None:
+        """Write an event.
+
+        Args:
+            ticks: When it happened; a time that cannot be is taken for now.
+            descriptor: 16 bytes, an ``EVENT_DESCRIPTOR``.
+            metadata: What describes the event.
+            payload: The values of its fields.
+            activity: The 16 bytes of the activity's id, if there is one.
+            related: The 16 bytes of the related activity's id, if there is one.
+
+        Raises:
+            OSError: If the disk is full, or otherwise cannot be written.
+            ValueError: If the writer was closed.
+        """
+        writer = self.writer
+        if not writer._start <= ticks < _END_OF_TIME:
+            ticks = writer._sensible(ticks)
+        chain, size = self._chains[metadata]
+        size += len(payload)
+        if related is not None:
+            chain = RELATED_ITEM + related + chain
+            size += len(RELATED_ITEM) + len(related)
+        boot = writer._boot
+        head = _pack(
+            size, self._thread.head, ticks - boot, self._provider, descriptor,
+            activity or _NO_ACTIVITY,
+        )  # fmt: skip
+        record = _join((head, chain, payload, _PADDINGS[-size & 7]))
+        with writer._lock:
+            writer._check_open()
+            writer._accept(ticks, record, boot, at_once=descriptor[_LEVEL] <= _ERROR)
+
+    @property
+    def is_of_this_process(self) -> bool:
+        """Whether the trace was begun by this process, not by one that it was forked from."""
+        return self.writer._process == os.getpid()
+
+
 class _Written:
     """The buffer of one processor that is being filled.
 
