@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import socket
-import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Final, final
+from math import inf
+from time import monotonic
+from typing import Any, Final, NoReturn, final
 
 from eliot_etw._counter import Counter
 
@@ -25,7 +27,6 @@ _GONE: Final = frozenset({errno.ECONNREFUSED, errno.ECONNRESET, errno.ENOTCONN, 
 # A daemon closes all files that it has inherited, and may open others under their numbers.
 _NOT_OURS: Final = frozenset({errno.EBADF, errno.ENOTSOCK})
 _TOO_LARGE: Final = frozenset({errno.EMSGSIZE, errno.ENOBUFS})
-_DO_NOT_WAIT: Final = getattr(socket, "MSG_DONTWAIT", 0)  # there is none on Windows
 
 
 def path_of(socket_path: str | os.PathLike[str] | None, namespace: str | None) -> str:
@@ -70,16 +71,16 @@ class JournalSocket:
 
         Raises:
             OSError: If this is not Linux, or no journal listens there.
-            ValueError: If `max_wait_s` is less than a thousandth.
+            ValueError: If `max_wait_s` is less than a thousandth, or infinite.
         """
-        if max_wait_s < _LEAST_WAIT_S:
+        if not _LEAST_WAIT_S <= max_wait_s < inf:
             msg = f"max_wait_s must be {_LEAST_WAIT_S} or more, got {max_wait_s!r}. Try 0.1."
             raise ValueError(msg)
         self.path = path
         self.failed, self.full = Counter(), Counter()
         self._max_wait_s = max_wait_s
         self._is_closed = False
-        self._socket = _open(self._max_wait_s)
+        self._socket = _open()
         self.send_now: Callable[[bytes], object] = self._socket.send
         try:
             self._socket.connect(path)
@@ -111,11 +112,10 @@ class JournalSocket:
         try:
             if error.errno in _TOO_LARGE:
                 with _sealed(entry) as file:
-                    self._try(lambda: self._send_file(file))
+                    self._send_file(file)
             else:
-                self._overcome(error)
-                self._try(lambda: self.send_now(entry))
-        except Exception:
+                self._overcome(error, lambda: self.send_now(entry))
+        except BaseException:  # also what a signal's handler raises while this waits
             self.failed.add()
             raise
 
@@ -125,28 +125,69 @@ class JournalSocket:
         self.send_now = _refuse
         self._socket.close()
 
-    def _try(self, send: Callable[[], object]) -> None:
-        """Send, and once more if what hinders it can be overcome. Raises OSError if not."""
+    def _send_file(self, file: int) -> None:
+        """Send an entry that is a file's content. Raises OSError if it is lost."""
+
+        def send() -> None:
+            socket.send_fds(self._socket, [b""], [file])  # type: ignore[attr-defined,unused-ignore] # not on Windows
+
         try:
             send()
         except OSError as error:
-            self._overcome(error)
-            send()
+            self._overcome(error, send)
 
-    def _overcome(self, error: OSError) -> None:
-        """Do what may let the next try succeed. Raises OSError if nothing will."""
+    def _overcome(self, error: OSError, send: Callable[[], object]) -> None:
+        """Do what may let the next try succeed, and try.
+
+        Args:
+            error: What the last try raised.
+            send: Tries.
+
+        Raises:
+            OSError: If there is nothing to be done, or nothing that helps.
+        """
+        deadline = monotonic() + self._max_wait_s
+        is_connected_anew = False
+        while True:
+            if error.errno == errno.EAGAIN:
+                self._wait_for_room(deadline)
+            elif is_connected_anew:
+                raise error
+            else:
+                self._connect_anew(error)
+                is_connected_anew = True
+            try:
+                send()
+            except OSError as again:
+                error = again
+            else:
+                return
+
+    def _wait_for_room(self, deadline: float) -> None:
+        """Wait until the journal may take an entry. Raises OSError if nobody is to wait longer."""
+        left_s = deadline - monotonic()
+        fd = self._socket.fileno()
+        if left_s <= 0 or fd < 0 or self.send_now == self._probe:
+            self._give_up()
+        # Not by a socket that waits itself: a signal that comes again and again, as a profiler's
+        # does, would have it wait anew each time.
+        room = select.poll()  # type: ignore[attr-defined,unused-ignore] # not on Windows
+        room.register(fd, select.POLLOUT)  # type: ignore[attr-defined,unused-ignore] # likewise
+        if not room.poll(left_s * 1000):
+            self._give_up()
+
+    def _connect_anew(self, error: OSError) -> None:
+        """Find the journal again. Raises OSError if that is not what is wrong, or it is gone."""
         if self._is_closed:
             raise error
         if error.errno in _NOT_OURS:
             self._replace()
         elif error.errno in _GONE:
             self._socket.connect(self.path)
-        elif error.errno == errno.EAGAIN:
-            self._give_up()
         else:
             raise error
 
-    def _give_up(self) -> None:
+    def _give_up(self) -> NoReturn:
         """Let nothing wait until the journal takes an entry again. Raises OSError."""
         self.full.add()
         self._send_by(self._probe)
@@ -154,21 +195,16 @@ class JournalSocket:
         raise BlockingIOError(errno.EAGAIN, msg)
 
     def _probe(self, entry: bytes) -> None:
-        """Send an entry without waiting; if the journal takes it, go back to the usual way."""
-        self._socket.send(entry, _DO_NOT_WAIT)
+        """Send an entry; if the journal takes it, go back to the usual way, and to waiting."""
+        self._socket.send(entry)
         self._send_by(self._socket.send)
 
     def _replace(self) -> None:
         """Open a new socket in place of one that others closed, whose number is not ours now."""
-        broken, self._socket = self._socket, _open(self._max_wait_s)
+        broken, self._socket = self._socket, _open()
         broken.detach()
         self._socket.connect(self.path)
         self._send_by(self._socket.send)
-
-    def _send_file(self, file: int) -> None:
-        """Send the entry that is a file's content, waiting only if nobody did in vain."""
-        flags = _DO_NOT_WAIT if self.send_now == self._probe else 0
-        socket.send_fds(self._socket, [b""], [file], flags)  # type: ignore[attr-defined,unused-ignore] # not on Windows
 
     def _send_by(self, send: Callable[[bytes], object]) -> None:
         """Choose how to send, unless it is over."""
@@ -183,8 +219,8 @@ class _Socket(socket.socket):
         self.close()
 
 
-def _open(max_wait_s: float) -> socket.socket:
-    """Open a socket that waits no longer. Raises OSError elsewhere than on Linux."""
+def _open() -> socket.socket:
+    """Open a socket that never waits. Raises OSError elsewhere than on Linux."""
     if sys.platform != "linux":
         msg = (
             f"journald needs Linux, this is {sys.platform}. Use FileDestination here"
@@ -192,12 +228,8 @@ def _open(max_wait_s: float) -> socket.socket:
         )
         raise OSError(msg)
     opened = _Socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-    opened.settimeout(None)  # whatever the program's default is
+    opened.setblocking(False)  # whatever the program's default is
     opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
-    # The system itself waits: that takes one call, where a socket that never waits needs several.
-    seconds, fraction = divmod(max_wait_s, 1)
-    timeval = struct.pack("@ll", int(seconds), int(fraction * 1e6))
-    opened.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeval)
     return opened
 
 

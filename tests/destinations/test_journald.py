@@ -91,6 +91,18 @@ class Log:
         return len(self.logged) - len(delivered) - len(failed)
 
 
+@contextmanager
+def alarms(interval_s, handle):
+    """Have a signal handled again and again."""
+    before = signal.signal(signal.SIGALRM, handle)
+    signal.setitimer(signal.ITIMER_REAL, interval_s, interval_s)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+
+
 def entries(journal, *matches):
     """Return what is in a journal, field by field."""
     journal.sync()
@@ -297,9 +309,9 @@ class TestConstructor:
         with pytest.raises(ValueError, match="must not both be given"):
             JournaldDestination(namespace="x", socket_path="/y")
 
-    @pytest.mark.parametrize("wait", [0, -1, 0.0001])
+    @pytest.mark.parametrize("wait", [0, -1, 0.0001, float("nan"), float("inf")])
     def test_no_time_to_wait(self, wait):
-        """It cannot wait for less than a thousandth of a second."""
+        """It cannot wait for less than a thousandth of a second, nor for ever."""
         with pytest.raises(ValueError, match=r"max_wait_s must be 0\.001 or more"):
             JournaldDestination(max_wait_s=wait)
 
@@ -424,6 +436,26 @@ class TestFaults:
             log.log(1000)
             journal.go_on()
         assert log.failed
+        assert log.lost() == 0
+
+    def test_full_under_signals(self, journal):
+        """Signals that come again and again, as a profiler's do, do not have it wait for ever."""
+        log = Log(journal, max_wait_s=0.05)
+        journal.stop()
+        with alarms(0.01, lambda *_: None):
+            log.log(2_000)
+        journal.go_on()
+        assert log.failed
+        assert log.lost() == 0
+
+    def test_interrupted_while_it_waits(self, journal):
+        """A message whose call is ended by what a signal's handler raises is counted."""
+        log = Log(journal, max_wait_s=60)
+        journal.stop()
+        with pytest.raises(ZeroDivisionError), alarms(0.5, lambda *_: 1 / 0):
+            log.log(20_000)
+        log.failed.append((log.logged[-1], None))
+        journal.go_on()
         assert log.lost() == 0
 
     def test_disk_full(self, journal):
