@@ -90,6 +90,9 @@ ONE_EDGE = [
     {"destinations.etl", "destinations.", "etw."},
     {"journald", "destinations."},
     {"destinations.etw", "destinations.", "etw."},
+    # A spool is locked as a file of messages is; the rest of a destination is in `shipping`.
+    {"shipping._spool", "shipping.", "destinations."},
+    {"destinations.zmq", "destinations.", "shipping."},
 ]
 # What reads logs, and must not touch the logging of its own process.
 READERS = {

@@ -1,0 +1,352 @@
+"""Tests of what waits: nothing lost or doubled, whatever becomes of the process and the disk."""
+
+import errno
+import os
+import subprocess
+import sys
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from eliot_etw.shipping import _spool as spools
+from eliot_etw.shipping._spool import DiskSpool, Entry, MemorySpool, SpoolFull
+
+posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
+
+
+@pytest.fixture(params=["memory", "disk"])
+def make(request, tmp_path):
+    """Return what makes spools of both kinds, and closes them after the test."""
+    made = []
+
+    def make(**options):
+        options = {"max_bytes": 1 << 20, **options}
+        made.append(
+            MemorySpool(**options)
+            if request.param == "memory"
+            else DiskSpool(tmp_path / str(len(made)), **options)
+        )
+        return made[-1]
+
+    yield make
+    for spool in made:
+        spool.close()
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Return where a spool on disk is to be."""
+    return tmp_path / "spool"
+
+
+def all_of(spool, at=0):
+    """List what is in a spool."""
+    entries = []
+    while (entry := spool.read(at)) is not None:
+        entries.append(entry)
+        at = entry.last + 1
+    return entries
+
+
+def reopened(spool, **options):
+    """Open the folder of a spool again."""
+    spool.close()
+    return DiskSpool(spool.folder, **{"max_bytes": 1 << 20, **options})
+
+
+class TestBoth:
+    """What both kinds do."""
+
+    def test_in_order(self, make):
+        """What goes in comes out, numbered from 1."""
+        spool = make()
+        assert [spool.append(b"abc", 3), spool.append(b"d", 1), spool.append(b"", 2)] == [1, 4, 5]
+        assert all_of(spool) == [Entry(1, 3, b"abc"), Entry(4, 1, b"d"), Entry(5, 2, b"")]
+        assert (len(spool), spool.first, spool.next) == (6, 1, 7)
+
+    def test_from_anywhere(self, make):
+        """A blob is found by the number of any of its messages, forwards and backwards."""
+        spool = make()
+        for blob in (b"abc", b"de", b"f"):
+            spool.append(blob, len(blob))
+        assert [spool.read(at).first for at in (6, 5, 4, 3, 2, 1, 0, 4, 2)] == [
+            6, 4, 4, 1, 1, 1, 1, 4, 1,
+        ]  # fmt: skip
+        assert spool.read(7) is None
+
+    def test_release(self, make):
+        """What is released is gone; a blob that is released in part is there as a whole."""
+        spool = make()
+        spool.append(b"abc", 3)
+        spool.append(b"de", 2)
+        assert spool.release(4) == 4
+        assert (len(spool), spool.first, all_of(spool)) == (1, 5, [Entry(4, 2, b"de")])
+        assert (spool.release(4), spool.release(100), spool.release(100)) == (0, 1, 0)
+        assert (len(spool), spool.first, all_of(spool)) == (0, 6, [])
+        assert spool.append(b"x", 1) == 6
+
+    def test_refuses(self, make):
+        """When it is full it refuses, until something is released."""
+        spool = make(max_bytes=4096)
+        fill = partial(spool.append, bytes(1000), 1)
+        with pytest.raises(SpoolFull):
+            [*iter(fill, 100)]
+        count = len(spool)
+        assert 1 <= count <= 4
+        assert spool.dropped == 0
+        spool.release(count)
+        spool.append(bytes(1000), 1)
+
+    def test_drops(self, make):
+        """When it is full and may, it drops the oldest, and counts them."""
+        spool = make(max_bytes=4096, when_full="drop_old")
+        for _ in range(100):
+            spool.append(bytes(500), 5)
+            assert spool.size_bytes <= 4096
+        assert spool.dropped + len(spool) == 500
+        assert len(spool) >= 20
+        entries = all_of(spool)
+        assert (entries[0].first, entries[-1].last) == (spool.first, 500)
+
+    @pytest.mark.parametrize("when_full", ["refuse", "drop_old"])
+    def test_one_at_least(self, make, when_full):
+        """One blob is taken, however large it is."""
+        spool = make(max_bytes=100, when_full=when_full)
+        spool.append(bytes(1000), 1)
+        if when_full == "refuse":
+            with pytest.raises(SpoolFull):
+                spool.append(b"", 1)
+        else:
+            spool.append(bytes(2000), 1)
+            assert (spool.dropped, len(spool)) == (1, 1)
+
+    def test_identity(self, make):
+        """Each has its own identity."""
+        first, second = make(), make()
+        assert len(first.identity) == len(second.identity) == 16
+        assert first.identity != second.identity
+
+
+class TestDisk:
+    """What only a spool on disk has."""
+
+    def test_opened_again(self, folder):
+        """What was not released is there again, with its numbers and the identity."""
+        spool = DiskSpool(folder, max_bytes=1 << 20)
+        identity = spool.identity
+        for blob in (b"abc", b"de", b"f"):
+            spool.append(blob, len(blob))
+        spool.release(3)
+        spool = reopened(spool)
+        assert spool.identity == identity
+        assert all_of(spool) == [Entry(4, 2, b"de"), Entry(6, 1, b"f")]
+        assert spool.append(b"g", 1) == 7
+        spool = reopened(spool)
+        assert (spool.first, spool.next, len(spool)) == (4, 8, 4)
+        spool.release(7)
+        spool = reopened(spool)
+        assert (all_of(spool), spool.append(b"h", 1)) == ([], 8)
+        spool.close()
+
+    def test_files_go(self, folder):
+        """What is released takes no room for long, whether in many files or in one."""
+        spool = DiskSpool(folder, max_bytes=1 << 16)
+        for _ in range(1000):
+            last = spool.append(bytes(1000), 1)
+            spool.release(last)
+        assert len(list(folder.glob("*.spool"))) <= 2
+        assert sum(path.stat().st_size for path in folder.iterdir()) < 1 << 14
+        spool.close()
+
+    def test_sizes(self, folder):
+        """The size is that of its files."""
+        spool = DiskSpool(folder, max_bytes=1 << 16)
+        for number in range(40):
+            spool.append(bytes(1000), 1)
+            spool.release(number // 2)
+            files = sum(path.stat().st_size for path in folder.glob("*.spool"))
+            assert spool.size_bytes == files
+        assert reopened(spool).size_bytes == files
+
+    def test_one_owner(self, folder):
+        """A second one is refused, until the first is closed; also in one process."""
+        spool = DiskSpool(folder, max_bytes=1000)
+        with pytest.raises(BlockingIOError, match="which another has"):
+            DiskSpool(folder, max_bytes=1000)
+        reopened(spool).close()
+
+    def test_remove(self, folder):
+        """An empty one can be removed with its folder; one that is not empty stays."""
+        spool = DiskSpool(folder, max_bytes=1000)
+        spool.append(b"a", 1)
+        spool.remove()
+        spool = DiskSpool(folder, max_bytes=1000)
+        assert len(spool) == 1
+        spool.release(1)
+        spool.remove()
+        assert not folder.exists()
+
+    @given(cut=st.integers(0, 80), flip=st.none() | st.integers(0, 79))
+    @settings(deadline=None)
+    def test_cut_off(self, cut, flip):
+        """However much of the end is there, or damaged, whole blobs before it are read."""
+        with TemporaryDirectory() as folder:
+            spool = DiskSpool(folder, max_bytes=1 << 20)
+            for blob in (b"aaaa", b"bbbb", b"cccc"):
+                spool.append(blob, 1)
+            spool.close()
+            (path,) = Path(folder).glob("*.spool")
+            content = bytearray(path.read_bytes())
+            assert len(content) == 80
+            if flip is not None:
+                content[flip] ^= 0x10
+            path.write_bytes(content[:cut])
+            whole = (min(cut, 80 if flip is None else flip) - 8) // 24
+            spool = DiskSpool(folder, max_bytes=1 << 20)
+            blobs = [entry.blob for entry in all_of(spool)]
+            assert blobs == [b"aaaa", b"bbbb", b"cccc"][: max(0, whole)]
+            number = spool.append(b"dddd", 1)
+            assert number == len(blobs) + 1
+            spool = reopened(spool)
+            assert [entry.blob for entry in all_of(spool)] == [*blobs, b"dddd"]
+            spool.close()
+
+    @pytest.mark.parametrize("which", [0, 1, -1])
+    def test_damage(self, folder, which):
+        """A damaged file loses what follows in it, which is counted, and nothing else."""
+        spool = DiskSpool(folder, max_bytes=1 << 14)
+        for _ in range(10):
+            spool.append(bytes(600), 1)
+        path = sorted(folder.glob("*.spool"))[which]
+        content = bytearray(path.read_bytes())
+        content[50] ^= 1
+        path.write_bytes(content)
+        numbers = [entry.first for entry in all_of(spool)]
+        assert all_of(spool) == all_of(spool, 1)
+        assert spool.dropped == 10 - len(numbers) == 10 - len(spool) > 0
+        assert spool.append(b"x", 1) == 11
+        assert [entry.first for entry in all_of(spool)] == [*numbers, 11]
+        assert spool.release(11) == len(numbers) + 1
+        assert len(spool) == 0
+        spool.close()
+
+    def test_disk_full(self, folder, monkeypatch):
+        """What the disk does not take leaves no trace."""
+        spool = DiskSpool(folder, max_bytes=1 << 20)
+        spool.append(b"a", 1)
+        write = os.write
+
+        def write_some(fd, data):
+            if len(data) > 500:
+                return write(fd, data[:500])
+            raise OSError(errno.ENOSPC, "no space")
+
+        monkeypatch.setattr(spools.os, "write", write_some)
+        with pytest.raises(OSError, match="no space"):
+            spool.append(bytes(600), 1)
+        monkeypatch.undo()
+        assert spool.append(b"b", 1) == 2
+        spool = reopened(spool)
+        assert [entry.blob for entry in all_of(spool)] == [b"a", b"b"]
+        spool.close()
+
+    def test_sync(self, folder, monkeypatch):
+        """If asked, each blob is on the disk itself before it counts."""
+        name = "fdatasync" if hasattr(os, "fdatasync") else "fsync"
+        synced = []
+        monkeypatch.setattr(spools.os, name, synced.append)
+        spool = DiskSpool(folder, max_bytes=1 << 20, sync=True)
+        spool.append(b"a", 1)
+        assert len(synced) == 1
+        spool.close()
+
+    @posix
+    def test_killed(self, folder):
+        """Whatever a process had put in when it was killed is there, and it can be opened."""
+        program = f"""
+from eliot_etw.shipping._spool import DiskSpool
+spool = DiskSpool({str(folder)!r}, max_bytes=1 << 30)
+while True:
+    number = spool.append(bytes(1000), 1)
+    print(number, flush=True)
+    if number % 3 == 0:
+        spool.release(number - 50)
+"""
+        with subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE) as process:
+            lines = [process.stdout.readline() for _ in range(200)]
+            process.kill()
+            lines += process.stdout.readlines()
+            process.wait(30)
+        said = int(b"".join(lines).splitlines()[-1] if lines[-1].endswith(b"\n") else lines[-2])
+        spool = DiskSpool(folder, max_bytes=1 << 30)
+        assert spool.next > said
+        assert spool.first <= said - 48
+        numbers = [entry.first for entry in all_of(spool)]
+        assert numbers == list(range(spool.first, spool.next))
+        spool.close()
+
+    @posix
+    def test_forked(self, folder):
+        """A child that closes its copy does not take the folder away from the parent."""
+        spool = DiskSpool(folder, max_bytes=1 << 20)
+        child = os.fork()
+        if not child:  # pragma: no cover - in another process
+            spool.close()
+            os._exit(0)
+        assert os.waitpid(child, 0)[1] == 0
+        with pytest.raises(BlockingIOError):
+            DiskSpool(folder, max_bytes=1000)
+        spool.append(b"a", 1)
+        spool.close()
+
+
+class Same(RuleBasedStateMachine):
+    """Both kinds, treated alike, say the same; the one on disk also after it is opened again."""
+
+    def __init__(self):
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.memory = MemorySpool(max_bytes=1 << 30)
+        self.disk = DiskSpool(self.folder.name, max_bytes=8 << 10)
+        self.disk._max_bytes = 1 << 30  # small files, much room
+
+    @rule(size=st.integers(0, 700), count=st.integers(1, 5))
+    def append(self, size, count):
+        blob = os.urandom(size)
+        assert self.memory.append(blob, count) == self.disk.append(blob, count)
+
+    @rule(back=st.integers(0, 30))
+    def release(self, back):
+        through = self.memory.next - back
+        # A blob that is released in part: how much of it counts is the same.
+        assert self.memory.release(through) == self.disk.release(through)
+
+    @rule(ahead=st.integers(-3, 30))
+    def read(self, ahead):
+        at = self.memory.first + ahead
+        assert self.memory.read(at) == self.disk.read(at)
+
+    @rule()
+    def open_again(self):
+        self.disk = reopened(self.disk, max_bytes=8 << 10)
+        self.disk._max_bytes = 1 << 30
+
+    @invariant()
+    def equal(self):
+        names = ("first", "next", "dropped")
+        assert [getattr(self.memory, n) for n in names] == [getattr(self.disk, n) for n in names]
+        assert len(self.memory) == len(self.disk)
+
+    def teardown(self):
+        assert all_of(self.memory) == all_of(self.disk)
+        self.disk.close()
+        self.folder.cleanup()
+
+
+TestSame = Same.TestCase
+TestSame.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
