@@ -36,9 +36,6 @@ _UNSET: Final[Any] = object()
 # The places after a start: of what gives out numbers one by one, a range is the quickest to make.
 _SECOND_AND_ON: Final = range(2, sys.maxsize)
 _get_current, _set_current, _reset_current = CURRENT.get, CURRENT.set, CURRENT.reset
-# True for the fields of a start of which none is reserved or may be a parameter given by name:
-# the usual case, decided in one call into C.
-_is_plain_start = (names.RESERVED_IN_ACTION | {"logger", "_serializers"}).isdisjoint
 
 
 class ActionSerializers:
@@ -495,14 +492,23 @@ def start_action(
             task_uuid, level = new_task_uuid(), ()
         else:
             task_uuid, level = parent.task_uuid, [*parent._level, next(parent._places)]
-    if not _is_plain_start(fields):
+    # Lookups cost less than one isdisjoint().
+    if (
+        "timestamp" in fields
+        or "task_uuid" in fields
+        or "task_level" in fields
+        or "action_status" in fields
+        or "logger" in fields
+        or "_serializers" in fields
+    ):
         logger, _serializers = _take_parameters(logger, _serializers, fields)
     if action_type:
         _set_type(fields, "action_type", action_type)
-    elif "action_type" in fields:
-        action_type = fields["action_type"]
     else:
-        fields["action_type"] = ""
+        try:
+            action_type = fields["action_type"]
+        except KeyError:
+            fields["action_type"] = ""
     # What Action.__init__ does.
     action: Action = _Started()
     action.task_uuid = task_uuid
@@ -556,7 +562,7 @@ def log_message(message_type: str = _UNSET, /, **fields: Any) -> None:
     action = _get_current()
     if action is None:
         action = place_of_its_own(None)
-    # Four lookups cost half of what one isdisjoint() does.
+    # As in start_action.
     if (
         "timestamp" in fields
         or "task_uuid" in fields
