@@ -8,8 +8,8 @@ destinations, queues and threads lie in between.
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 from eliot_etw import _names as names
 from eliot_etw._safe import safe_str
@@ -22,7 +22,9 @@ SOURCE: Final = "source"
 MESSAGE_ATTRIBUTE: Final = "eliot_message"
 """The attribute of records that were messages: the message."""
 
-OWN_ATTRIBUTES: Final = frozenset(vars(logging.makeLogRecord({}))) | {
+# Not by a factory that the program may have put in the place of this class: what its records have
+# besides is the program's.
+OWN_ATTRIBUTES: Final = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
     "taskName",  # since Python 3.12
     "message",
     "asctime",
@@ -48,6 +50,9 @@ def was_record(message: MessageDict) -> bool:
     return kind == RECORD_TYPE or (is_report and RECORD_TYPE in safe_str(message.get("message")))
 
 
-def was_message(attributes: Container[str]) -> bool:
-    """Say whether a record, of which these are the attributes, was a message."""
-    return MESSAGE_ATTRIBUTE in attributes
+def was_message(attributes: Mapping[str, Any]) -> bool:
+    """Say whether a record, of which these are the attributes, was a message.
+
+    Another value than a message under that name is the program's own, as any in `extra`.
+    """
+    return isinstance(attributes.get(MESSAGE_ATTRIBUTE), dict)

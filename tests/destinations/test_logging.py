@@ -5,13 +5,23 @@ import logging
 import logging.handlers
 import pickle
 import queue
+import subprocess
+import sys
 import threading
 import time
 
 import pytest
 
 from eliot_etw import add_destinations, log_message, logging_stats, start_action, write_traceback
-from eliot_etw.destinations import BackgroundDestination, LoggingDestination
+from eliot_etw.destinations import (
+    BackgroundDestination,
+    LevelFilter,
+    LoggingDestination,
+    RateLimitedDestination,
+    RedactedDestination,
+    TailSampledDestination,
+)
+from eliot_etw.destinations.tail_sampled import one_in
 from eliot_etw.stdlib import EliotHandler, TaskContextRecordFactory
 from tests.test_hostile_values import HOSTILE
 
@@ -155,6 +165,21 @@ class TestRecords:
         finally:
             logging.setLogRecordFactory(logging.LogRecord)
         assert [record.task_level for record in keeper.records] == ["/1", "/2", "/3"]
+
+    def test_record_factory_that_was_there_before(self):
+        """The same if the program had chosen it before it imported us."""
+        program = """
+import logging
+from eliot_etw.stdlib import TaskContextRecordFactory
+logging.setLogRecordFactory(TaskContextRecordFactory())
+from eliot_etw.destinations import LoggingDestination
+records = []
+logger = logging.Logger("app")
+logger.handle = records.append
+LoggingDestination(logger)({"task_uuid": "u", "task_level": [2, 1]})
+assert (records[0].task_uuid, records[0].task_level) == ("u", "/2/1"), vars(records[0])
+"""
+        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
 
 
 class TestExceptions:
@@ -386,7 +411,18 @@ class TestBothWays:
         assert sent == ["app:x log_level=error"]
         assert [m["message_type"] for m in messages] == ["app:x", "eliot:stdlib"]
 
-    def test_queue_and_failing_destination(self, both, messages):
+    @pytest.mark.parametrize(
+        "around",
+        [
+            lambda inner: inner,
+            lambda inner: RedactedDestination(inner, keys=["*client*"]),
+            lambda inner: RateLimitedDestination(inner, burst=100),
+            lambda inner: TailSampledDestination(inner, one_in(1)),
+            lambda inner: LevelFilter(BackgroundDestination(inner)),
+        ],
+        ids=["bare", "redacted", "limited", "sampled", "background"],
+    )
+    def test_queue_and_failing_destination(self, both, messages, around):
         """Nor by way of reports that another destination failed with what was a record."""
         sent = []
 
@@ -404,8 +440,14 @@ class TestBothWays:
         logger.addHandler(queueing)
         listener = logging.handlers.QueueListener(records, Sender())
         listener.start()
-        add_destinations(failing, LoggingDestination())
+        destination = around(LoggingDestination())
+        add_destinations(failing, destination)
         log_message("app:x", log_level="error")
+        deadline = time.monotonic() + 30
+        while len(sent) < 2 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        if hasattr(destination, "close"):
+            destination.close()
         listener.stop()
         logger.removeHandler(queueing)
         assert sorted(sent) == ["app:x", "eliot:destination_failure"]

@@ -6,7 +6,9 @@ import logging.handlers
 import os
 import pickle
 import queue
+import subprocess
 import sys
+import textwrap
 import threading
 import warnings
 
@@ -24,6 +26,13 @@ from tests.test_hostile_values import HOSTILE
 
 PLACE = ("module", "function", "path", "line")
 SENDER = ("thread", "thread_name", "process", "process_name")
+
+
+def run_alone(program):
+    """Run a program in an interpreter of its own, which must succeed."""
+    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -160,7 +169,6 @@ class TestExtra:
     def test_whatever_it_is(self, extra):
         """No field is lost, whatever its name."""
         extra = {name: value for name, value in extra.items() if not is_without_extra({name})}
-        extra.pop("eliot_message", None)
         if extra.get("task_uuid") == "":
             del extra["task_uuid"]
         memory = MemoryDestination()
@@ -170,6 +178,34 @@ class TestExtra:
         (message,) = memory.messages
         for name, value in extra.items():
             assert value in [message.get(name + "_" * number) for number in range(3)]
+
+    def test_of_a_record_factory(self):
+        """What records have from a factory is as good, also if that was there before us."""
+        run_alone(
+            """
+            import logging
+
+            class Record(logging.LogRecord):
+                def __init__(self, *args, **kwargs):
+                    super().__init__(*args, **kwargs)
+                    self.request = "r-1"
+
+            logging.setLogRecordFactory(Record)
+            from eliot_etw import add_destinations
+            from eliot_etw.stdlib import EliotHandler
+
+            messages = []
+            add_destinations(messages.append)
+            EliotHandler().handle(logging.makeLogRecord({"msg": "x"}))
+            assert messages[0]["request"] == "r-1", messages
+            """
+        )
+
+    def test_named_as_our_own_mark(self, handler, messages):
+        """A field has the name by which we know records that were messages: it is one like any."""
+        handler.handle(logging.makeLogRecord({"msg": "x", "eliot_message": "mine"}))
+        assert messages[0]["eliot_message"] == "mine"
+        assert handler.stats() == {"errors": 0, "ignored": 0}
 
     def test_to_a_file(self, logger, tmp_path):
         """Values that JSON does not know are written as those of any message."""
