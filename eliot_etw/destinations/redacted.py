@@ -45,6 +45,7 @@ _UNTOUCHED: Final = names.PLACE_FIELDS | {
 # Whose field `message` is the text of another message.
 _REPORTS: Final = (names.DESTINATION_FAILURE, names.SERIALIZATION_FAILURE)
 _TEXT_OF_MESSAGE: Final = "message"
+_TYPE_IN_TEXT: Final = re.compile(r"""'(?:action|message)_type'": "'(.*?)'\"""")
 # What holds nothing that keys or patterns could find.
 _HARMLESS: Final = frozenset(
     {int, float, bool, type(None), datetime, date, time, timedelta, Decimal, UUID}
@@ -140,8 +141,13 @@ class RedactedDestination(Wrapper):
     def _report(self, message: MessageDict) -> MessageDict:
         """Redact the text of another message in a report about it, if it mentions a key."""
         text = message[_TEXT_OF_MESSAGE]
-        why = self._mentioned(text) if isinstance(text, str) else "not a text"
-        return {_TEXT_OF_MESSAGE: self._gone(why)} if why else {}
+        if not isinstance(text, str):
+            return {_TEXT_OF_MESSAGE: self._gone("not a text")}
+        why = self._mentioned(text)
+        # Types stay. Those that tell what comes from `logging` keep it from going there again.
+        kind = _TYPE_IN_TEXT.search(text)
+        of_what = f", of {kind[1]}" if kind else ""
+        return {_TEXT_OF_MESSAGE: self._gone(why + of_what)} if why else {}
 
     def _mentioned(self, text: str) -> str:
         """Return why a text has to go: a key that it mentions; empty if it does not."""

@@ -178,8 +178,8 @@ class TestObjects:
         ("expected", "value"),
         [
             ({"name": "x", "password": "[redacted: key *password*]"}, User("x", SECRET)),
-            ("[redacted: text that mentions *api_key*]", Opaque()),
-            (["[redacted: text that mentions *api_key*]"], {Opaque()}),
+            ("[redacted: text that mentions *api_key*, of t]", Opaque()),
+            (["[redacted: text that mentions *api_key*, of t]"], {Opaque()}),
             ("red", Colour.RED),
             ("secret/path", b"secret/path"),
             ([1], {1}),
@@ -218,7 +218,7 @@ class TestReports:
     """Reports of ours that have the text of a whole message."""
 
     def test_of_a_failed_destination(self):
-        """The text of a message that mentions a secret key goes."""
+        """The text of a message that mentions a secret key goes; of which type it was, stays."""
         memory = MemoryDestination()
 
         def broken(message):
@@ -229,9 +229,9 @@ class TestReports:
         log_message("t", name="x")
         log_message("t", request={"headers": {"X-Api-Key": SECRET}})
         texts = [m["message"] for m in memory.messages if "message" in m]
-        assert texts[0] == "[redacted: text that mentions *password*]"
+        assert texts[0] == "[redacted: text that mentions *password*, of t]"
         assert "'x'" in texts[1]
-        assert texts[2] == "[redacted: text that mentions *api_key*]"
+        assert texts[2] == "[redacted: text that mentions *api_key*, of t]"
 
     def test_of_a_message_that_cannot_be_serialized(self):
         """Likewise."""
