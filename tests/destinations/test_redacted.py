@@ -178,8 +178,8 @@ class TestObjects:
         ("expected", "value"),
         [
             ({"name": "x", "password": "[redacted: key *password*]"}, User("x", SECRET)),
-            ("[redacted: text that mentions *api_key*, of t]", Opaque()),
-            (["[redacted: text that mentions *api_key*, of t]"], {Opaque()}),
+            ("[redacted: text that mentions *api_key*]", Opaque()),
+            (["[redacted: text that mentions *api_key*]"], {Opaque()}),
             ("red", Colour.RED),
             ("secret/path", b"secret/path"),
             ([1], {1}),
