@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Final, TypeAlias, final
 
 from eliot_etw._names import ACTION_STATUS, ACTION_TYPE, FAILED, STARTED, SUCCEEDED, TASK_LEVEL
+from eliot_etw._trace_context import FIRST_DRAWN
 from eliot_etw._written import (
     Written,
     WrittenAction,
@@ -70,13 +71,15 @@ class TaskBuilder:
         messages: What to begin with: messages of one task, or one message that has no place.
     """
 
-    __slots__ = ("_disputed", "_root", "_unfinished", "is_lone_message", "log")
+    __slots__ = ("_disputed", "_is_elsewhere", "_root", "_unfinished", "is_lone_message", "log")
 
     def __init__(self, messages: Iterable[MessageDict] = ()) -> None:
         self.log: list[MessageDict] = []
         self.is_lone_message = False
         self._root = _Node()
         self._unfinished = 1
+        # Whether all that is known of the outermost action is that others have continued it.
+        self._is_elsewhere = False
         self._disputed: dict[int, list[MessageDict]] = {}
         for message in messages:
             place = place_of(message)
@@ -89,7 +92,7 @@ class TaskBuilder:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is known to be missing."""
-        return self._unfinished == 0 or self.is_lone_message
+        return self._unfinished == self._is_elsewhere or self.is_lone_message
 
     def add(self, message: MessageDict, level: list[int]) -> bool:
         """Take a message.
@@ -122,6 +125,11 @@ class TaskBuilder:
             self._fill(node, position, message)
         if node.end is not None:
             self._settle(node)
+        self._is_elsewhere = (
+            level[0] >= FIRST_DRAWN
+            and self._root.end is None
+            and (self._is_elsewhere or not self.log)
+        )
         self.is_lone_message = not self.log and kind == _MESSAGE and level == [1]
         self.log.append(message)
         return True

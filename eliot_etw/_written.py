@@ -22,6 +22,7 @@ from eliot_etw._names import (
 )
 from eliot_etw._safe import safe_repr
 from eliot_etw._task_level import TaskLevel
+from eliot_etw._trace_context import FIRST_DRAWN
 from eliot_etw.exceptions import (
     DuplicateChild,
     InvalidStartMessage,
@@ -191,8 +192,7 @@ class WrittenAction:
         first = start or end or (children or conflicts)[0]
         self._anchor: WrittenMessage = first._anchor if isinstance(first, WrittenAction) else first
         self._is_complete = (
-            start is not None
-            and end is not None
+            ((start is not None and end is not None) or self.began_elsewhere)
             and not any(isinstance(c, WrittenAction) and not c._is_complete for c in children)
             and not self.missing
         )
@@ -309,16 +309,31 @@ class WrittenAction:
         return self._end._fields.get(REASON) if self._end else None
 
     @property
+    def began_elsewhere(self) -> bool:
+        """Whether it is an action of somebody else's, of which nothing was logged here.
+
+        What is within it continues a ``traceparent`` that came from there. So its own start and
+        end are not missing.
+        """
+        return (
+            self._depth == 0
+            and self._start is self._end is None
+            and min(_position(item, 0) for item in (*self._children, *self._conflicts))
+            >= FIRST_DRAWN
+        )
+
+    @property
     def missing(self) -> tuple[range, ...]:
         """The positions in this action from which nothing has been seen, as ranges in order.
 
         Known are those below the end; without an end, those below the highest position seen.
-        Whether the end itself is missing says `end_message`.
+        Whether the end itself is missing says `end_message`. Positions that were drawn, for what
+        continues a ``traceparent``, are not counted.
         """
         depth = self._depth
         ends = [message for message in (self._start, self._end) if message is not None]
         held = [_position(item, depth) for item in (*ends, *self._children, *self._conflicts)]
-        last = _position(self._end, depth) if self._end else max(held)
+        last = _position(self._end, depth) if self._end else FIRST_DRAWN - 1
         gaps = []
         expected = 1
         for position in sorted(held):

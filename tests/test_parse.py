@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from eliot_etw import exceptions, parse
+from eliot_etw._trace_context import FIRST_DRAWN
 from eliot_etw._written import is_same
 from eliot_etw.parse import Parser, Task, TaskLevel, WrittenAction, WrittenMessage
 
@@ -76,7 +77,7 @@ def damaged_logs(draw):
 odd_messages = st.fixed_dictionaries(
     {
         "task_uuid": st.sampled_from(["x", "y"]),
-        "task_level": st.lists(st.integers(1, 3), min_size=1, max_size=3),
+        "task_level": st.lists(st.integers(1, 3) | st.just(FIRST_DRAWN), min_size=1, max_size=3),
     },
     optional={
         "timestamp": st.sampled_from([1, 1.0, True, float("nan"), None, "noon", 10**400]),

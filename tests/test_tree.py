@@ -2,6 +2,7 @@
 
 import pytest
 
+from eliot_etw._trace_context import FIRST_DRAWN as DRAWN
 from eliot_etw._tree import TaskBuilder
 from eliot_etw._written import WrittenMessage
 
@@ -47,6 +48,16 @@ def completeness(*messages):
         ([message([1]), end([2])], "yes no"),
         ([start([1, 1]), end([1, 2]), end([2]), start([1])], "no no no yes"),
         ([end([2]), start([1, 1]), end([1, 2]), start([1])], "no no no yes"),
+        # What was begun elsewhere is known only by what continues it.
+        ([start([DRAWN, 1]), end([DRAWN, 2])], "no yes"),
+        ([message([DRAWN, 2]), end([DRAWN, 3]), start([DRAWN, 1])], "no no yes"),
+        ([start([DRAWN, 1]), end([DRAWN, 2]), start([DRAWN + 7, 1])], "no yes no"),
+        (
+            [start([DRAWN, 1]), end([DRAWN, 2]), start([1]), end([3]), message([2])],
+            "no yes no no yes",
+        ),
+        ([start([1]), end([2]), start([DRAWN, 1]), end([DRAWN, 2])], "no yes no yes"),
+        ([end([DRAWN])], "no"),
     ],
 )
 def test_complete_when_all_is_there(messages, expected):

@@ -9,6 +9,7 @@ from pyrsistent import pmap, pvector
 
 from eliot_etw import exceptions
 from eliot_etw._task_level import TaskLevel
+from eliot_etw._trace_context import FIRST_DRAWN as DRAWN
 from eliot_etw._written import WrittenAction, WrittenMessage, place_of
 
 PLACE = {"task_uuid": "task", "task_level": [1], "timestamp": 1.5}
@@ -195,6 +196,20 @@ class TestWrittenAction:
             action.exception,
             action.reason,
         ) == ("failed", None, 1.5, "app.Broken", "why")
+
+    def test_begun_elsewhere(self):
+        """An action known only by what continues it from elsewhere is complete if that is."""
+        places = [[DRAWN, 1], [DRAWN, 2]]
+        inner = WrittenAction.from_messages(start(places[0]), [], end(places[1]))
+        outer = WrittenAction.from_messages(None, [inner])
+        assert (outer.began_elsewhere, outer.missing, outer.is_complete()) == (True, (), True)
+        assert not inner.began_elsewhere
+        torn = WrittenAction.from_messages(None, [WrittenAction.from_messages(start(places[0]))])
+        assert (torn.began_elsewhere, torn.is_complete()) == (True, False)
+        for other in [message([2]), message([DRAWN - 1])]:
+            mixed = WrittenAction.from_messages(None, [inner, other])
+            assert (mixed.began_elsewhere, mixed.is_complete()) == (False, False)
+            assert mixed.missing == (range(1, other.task_level[0]),)
 
     def test_from_child(self):
         """A child alone makes an action of which nothing else is known."""

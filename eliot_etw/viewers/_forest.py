@@ -5,7 +5,8 @@ end says. What has to be known for that is one number, however long the task is:
 actions, of (items that came - items that the end says) times a number drawn from the action's
 level. It is zero if every action is whole, and else, but for one chance in 2**61, it is not. So
 the order of the messages does not matter. Something lost, or there twice, leaves the task
-unfinished to the end of the log.
+unfinished to the end of the log. What stands at a position that was drawn is none of the items
+that an end counts.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from eliot_etw._json import encode_line
 from eliot_etw._names import TASK_LEVEL, TASK_UUID
+from eliot_etw._trace_context import FIRST_DRAWN
 from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._nodes import (
     END,
@@ -118,12 +120,18 @@ class Task:
             if not parent and not self._end_position:
                 self._end_position = level[-1]
             return True
-        # What was logged after the end of the task is not waited for: it does not count.
-        if parent or not 0 < self._end_position < level[0]:
+        if parent or self._counts(level[0]):
             self._balance += hash(parent)
-        if role == START and parent and (parent[1:] or not 0 < self._end_position < parent[0]):
+        if role == START and parent and (parent[1:] or self._counts(parent[0])):
             self._balance += hash(parent[:-1])
         return True
+
+    def _counts(self, position: int) -> bool:
+        """Say whether what is at a position of the outermost action is an item that counts.
+
+        What was logged after the end of the task is not waited for.
+        """
+        return position < FIRST_DRAWN and not 0 < self._end_position < position
 
     def is_finished(self) -> bool:
         """Say whether nothing is known to be missing."""

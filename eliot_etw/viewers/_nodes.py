@@ -22,6 +22,7 @@ from eliot_etw._names import (
     TIMESTAMP,
     TRACEBACK_TYPE,
 )
+from eliot_etw._trace_context import FIRST_DRAWN
 from eliot_etw.typing import MessageDict
 
 Level: TypeAlias = tuple[int, ...]
@@ -73,6 +74,8 @@ class Node:
         start: The start of an action; the message itself if it is one.
         end: The end of an action.
         has_child: Whether anything is within it.
+        is_elsewhere: Whether it is an action of which nothing was logged here, and nothing can be
+            missed: what is within it continues a span of somebody else's.
         until: The last position of a gap; the position of the end of an action, or 0.
         is_rival: Whether another message has the same place.
         is_last: Whether nothing follows it in its parent.
@@ -86,6 +89,7 @@ class Node:
         "depth",
         "end",
         "has_child",
+        "is_elsewhere",
         "is_last",
         "is_last_lead",
         "is_match",
@@ -113,7 +117,7 @@ class Node:
         self.start = start
         self.end = end
         self.until = until
-        self.is_rival = self.has_child = False
+        self.is_rival = self.has_child = self.is_elsewhere = False
         self.is_last = self.is_last_lead = True
         self.is_match = self.leads = self.shows = True
 
@@ -178,6 +182,7 @@ class _Frame:
         "end",
         "end_position",
         "has_child",
+        "has_counted",
         "has_lead",
         "has_match",
         "lowest",
@@ -193,6 +198,8 @@ class _Frame:
         # The lowest position that was seen; 0 for none.
         self.lowest = 0
         self.has_child = False
+        # Whether there is a child at a position that was counted, and not drawn.
+        self.has_counted = False
         self.has_lead = False
         self.has_match = False
 
@@ -273,7 +280,7 @@ class BackwardPass:
         elif role == END and frame.end is None:
             frame.end = message
             frame.end_position = position
-            if frame.has_child:
+            if frame.has_counted:
                 self._add(Node(AFTER_END, len(self._frames), position), frame)
         else:
             node = Node(MESSAGE, len(self._frames), position, message)
@@ -282,7 +289,7 @@ class BackwardPass:
 
     def _reach(self, frame: _Frame, position: int) -> None:
         """Note the next lower position, and what is missing between it and the one before."""
-        if frame.lowest - position > 1:
+        if frame.lowest - position > 1 and frame.lowest < FIRST_DRAWN:
             self._add_gap(frame, position + 1)
         frame.lowest = position
 
@@ -293,6 +300,8 @@ class BackwardPass:
         """Give a node its place among its siblings, those after it being known."""
         node.is_last = not frame.has_child
         frame.has_child = True
+        if node.position < FIRST_DRAWN:
+            frame.has_counted = True
         if self._is_match and node.kind in (GAP, AFTER_END):
             node.is_match = node.leads = node.shows = node.is_last_lead = False
         self._made.append(node)
@@ -315,13 +324,14 @@ class BackwardPass:
         frames = self._frames
         frame = frames[-1]
         # Without its start, the action's first position is known to be missing from that alone.
-        if frame.lowest > 2:
+        if 2 < frame.lowest < FIRST_DRAWN:
             self._add_gap(frame, 2)
         frames.pop()
         node = Node(
             ACTION, len(frames), frame.position, frame.start, frame.end, frame.end_position
         )
         node.has_child = frame.has_child
+        node.is_elsewhere = not frames and not frame.end and frame.lowest >= FIRST_DRAWN
         self._select(node, frames[-1] if frames else _Frame(0), frame)
 
 

@@ -22,11 +22,14 @@ def shown(nodes: Iterable[Node]) -> Iterator[Shown]:
 
     A selected node is shown with all that is within it. What leads to one, if it is shown at
     all, is context. A node whose parent is not shown begins a tree of its own, of depth 0.
+    An action of somebody else's, of which there is nothing to say, is never shown.
     """
     # The actions that are shown around the current node: their depth in the task, and whether
     # everything within is shown.
     around: list[tuple[int, bool]] = []
     for node in nodes:
+        if node.is_elsewhere:
+            continue
         depth = node.depth
         while around and around[-1][0] >= depth:
             around.pop()

@@ -91,6 +91,21 @@ class TestWholeTree:
             "└─ · app:done",
         ]
 
+    def test_begun_elsewhere(self, call, messages):
+        """What continues a span of somebody else's is a tree in which nothing is missing."""
+        span = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+        with Action.continue_task(traceparent=span, action_type="app:server"):
+            log_message("app:work")
+        log = b"".join(map(encode_line, messages))
+        output = call("tree", "--width", "0", stdin=log)[1]
+        assert [line[22:] for line in output.splitlines()[1:]] == [
+            f"✓ app:server [0af76519] eliot:traceparent={span}",
+            "└─ · app:work",
+        ]
+        assert "no start" not in call("stats", stdin=log)[1]
+        (line,) = call("tree", "--json", stdin=log)[1].splitlines()
+        assert json.loads(line)["tree"]["status"] == "succeeded"
+
     def test_same_log_twice(self, tree):
         """A log that is read twice gives the tree that it gives once."""
         assert tree(log=LOG + LOG) == tree()

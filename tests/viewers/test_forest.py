@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from eliot_etw.parse import Parser
+from eliot_etw._trace_context import FIRST_DRAWN
+from eliot_etw.parse import Parser, WrittenMessage
+from eliot_etw.parse import Task as ParsedTask
 from eliot_etw.viewers._forest import Forest, Task
 from eliot_etw.viewers._nodes import ACTION, AFTER_END, GAP, MESSAGE
 
@@ -252,7 +254,7 @@ def test_absurd_depth(log):
 steps = st.lists(st.sampled_from(["message", "open", "close"]), max_size=25)
 
 
-def story_of(steps, uuid):
+def story_of(steps, uuid, root=()):
     """Make the messages of a task in which these things happen one after another."""
     messages, stack = [], []
 
@@ -269,7 +271,7 @@ def story_of(steps, uuid):
         stack[-1][-1] += 1
         return stack[-1].copy()
 
-    begin([])
+    begin([*root])
     for step in [*steps, *["close"] * (steps.count("open") + 1)]:
         if not stack:
             break
@@ -325,3 +327,24 @@ def test_agrees_with_the_parser(story, chance, losses):
     came_out = bool(finished_after(messages, forest))
     (task,) = Parser.parse_stream(messages)
     assert came_out == task.is_complete()
+
+
+def is_whole(root):
+    """Say whether a tree is complete."""
+    return isinstance(root, WrittenMessage) or root.is_complete()
+
+
+@settings(deadline=None)
+@given(st.lists(steps, max_size=3), steps | st.none(), st.randoms(use_true_random=False))
+def test_agrees_with_the_parser_on_what_began_elsewhere(continued, own, chance):
+    """The same for what continues a task from elsewhere, with the task's own log and without."""
+    messages = [] if own is None else story_of(own, "task")
+    for n, story in enumerate(continued):
+        messages += story_of(story, "task", [FIRST_DRAWN + n])
+    chance.shuffle(messages)
+    task, parsed = Task("task", 1), ParsedTask()
+    for message in messages:
+        task.add(tuple(message["task_level"]), message)
+        parsed = parsed.add(message)
+        assert task.is_finished() == parsed.is_complete() == is_whole(parsed.root())
+    assert not messages or task.is_finished()

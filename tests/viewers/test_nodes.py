@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eliot_etw._trace_context import FIRST_DRAWN
 from eliot_etw.viewers._nodes import (
     ACTION,
     AFTER_END,
@@ -165,6 +166,36 @@ class TestTree:
             (3, "message", "m"),
         ]
 
+    def test_begun_elsewhere(self, log):
+        """What continues a span of somebody else's stands at a drawn position: none is missing."""
+        messages = log(f"""
+            {FIRST_DRAWN + 3}.1 start a
+            {FIRST_DRAWN + 3}.2 end a
+            {FIRST_DRAWN + 9}.1 start b
+            {FIRST_DRAWN + 9}.3 end b
+        """)
+        assert outline(messages) == [
+            (0, "action", (0, 0)),
+            (1, "action", "a"),
+            (1, "action", "b"),
+            (2, "gap", (2, 2)),
+        ]
+        assert [node.is_elsewhere for node in nodes_of(messages)] == [True, False, False, False]
+
+    def test_continued_from_here(self, log):
+        """Likewise beside what its beginner logged; that such a thing is late is not said."""
+        story = f"1 start a \n 3 end a \n {FIRST_DRAWN}.1 start b \n {FIRST_DRAWN}.2 end b"
+        expected = [(0, "action", "a"), (1, "gap", (2, 2)), (1, "action", "b")]
+        assert outline(log(story)) == expected
+        assert not any(node.is_elsewhere for node in nodes_of(log(story)))
+        late = outline(log(f"{story} \n 4 late"))
+        assert late == [
+            *expected[:2],
+            (1, "after end", (3, 0)),
+            (1, "message", "late"),
+            expected[2],
+        ]
+
     def test_after_the_end(self, log):
         """What was logged after the end of an action comes after a node that says so."""
         messages = log("""
@@ -243,7 +274,7 @@ class TestTree:
             assert Node.from_tuple(node.as_tuple()).as_tuple() == node.as_tuple()
 
 
-levels = st.lists(st.integers(1, 4), min_size=1, max_size=4)
+levels = st.lists(st.integers(1, 4) | st.just(FIRST_DRAWN), min_size=1, max_size=4)
 statuses = st.sampled_from([None, "started", "succeeded", "failed"])
 
 

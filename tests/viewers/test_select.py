@@ -2,6 +2,7 @@
 
 import pytest
 
+from eliot_etw._trace_context import FIRST_DRAWN
 from eliot_etw.viewers._forest import Task
 from eliot_etw.viewers._select import shown
 
@@ -54,6 +55,15 @@ def test_everything(select):
         "    gap.",
         "  done.",
     ]
+
+
+def test_begun_elsewhere(select):
+    """What continues something of somebody else's is a tree of its own, selected or not."""
+    drawn = FIRST_DRAWN
+    story = f"{drawn}.1 start a \n {drawn}.2.1 start b \n {drawn + 1}.1 start c \n {drawn + 2} m"
+    assert [line.rstrip(".") for line in select(story=story)] == ["a", "  b", "c", "m"]
+    assert [line.rstrip(".") for line in select("b", "m", story=story)] == ["b", "m"]
+    assert select("b", context=True, story=story) == ["(a).", "  b."]
 
 
 def test_selected_action(select):

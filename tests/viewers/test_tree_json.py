@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eliot_etw._trace_context import FIRST_DRAWN
 from eliot_etw.viewers._forest import Task
 from eliot_etw.viewers._tree_json import tree_json
 
@@ -66,6 +67,13 @@ def test_unknown_action(log):
     ((tree,),) = ([line["tree"]] for line in trees(log("2.2 m")))
     inner = tree["children"][0]
     assert [inner[key] for key in ("type", "status", "duration", "start", "end")] == [None] * 5
+
+
+def test_begun_elsewhere(log):
+    """What continues something of somebody else's is a tree of its own, with the task's name."""
+    first, second = trees(log(f"{FIRST_DRAWN}.1 start a \n {FIRST_DRAWN + 1}.1 start b"))
+    assert first["task"] == second["task"]
+    assert [first["tree"]["type"], second["tree"]["type"]] == ["a", "b"]
 
 
 def test_after_the_end(log):
