@@ -6,7 +6,9 @@ import os
 import sys
 from _thread import allocate_lock, get_ident
 from collections import deque
+from collections.abc import Sequence
 from contextlib import suppress
+from math import inf
 from threading import Thread
 from time import monotonic, sleep, time
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -39,7 +41,7 @@ _BETWEEN_REPORTS_S: Final = 1.0
 # How long a fork waits for the writer to be between two writes.
 _FORK_TIMEOUT_S: Final = 1.0
 
-_Failure: TypeAlias = tuple[MessageDict, Exception]
+_Failure: TypeAlias = tuple[MessageDict, Any]
 
 
 class BackgroundDestination(Wrapper):
@@ -85,7 +87,8 @@ class BackgroundDestination(Wrapper):
 
         Raises:
             TypeError: If `inner` cannot be called.
-            ValueError: If `max_queued` is less than 1, or `when_full` is none of the three.
+            ValueError: If `max_queued` is less than 1, `when_full` is none of the three, or
+                `block_timeout_s` is negative or infinite.
         """
         super().__init__(inner)
         if max_queued < 1:
@@ -93,6 +96,9 @@ class BackgroundDestination(Wrapper):
             raise ValueError(msg)
         if when_full not in get_args(WhenFull):
             msg = f"when_full must be one of {get_args(WhenFull)}, got {when_full!r}. Choose one."
+            raise ValueError(msg)
+        if not 0 <= block_timeout_s < inf:
+            msg = f"block_timeout_s must be 0 or more, got {block_timeout_s!r}. Try 1.0."
             raise ValueError(msg)
         # What the destination inside logs must not come to it again, for ever.
         self._inner_may_log = not self.is_leaf
@@ -212,7 +218,7 @@ class BackgroundDestination(Wrapper):
             except IndexError:  # another thread is just starting it
                 return True
             try:
-                writer = Thread(target=self._write, name="eliot_etw writer", daemon=True)
+                writer = Thread(target=self._run, name="eliot_etw writer", daemon=True)
                 writer.start()
             except RuntimeError:  # at the end, in a subinterpreter, or there are too many
                 self._is_asleep = True
@@ -221,8 +227,15 @@ class BackgroundDestination(Wrapper):
             self._writer = writer
         return True
 
+    def _run(self) -> None:
+        """Be the writer, which must not die of anything, such as a destination that exits."""
+        while True:
+            with suppress(BaseException):
+                self._write()
+                return
+
     def _write(self) -> None:
-        """Deliver messages until `_finish`: what the writer does."""
+        """Deliver messages until `_finish`."""
         naps = 0
         while True:
             if self._deliver_all():
@@ -264,13 +277,12 @@ class BackgroundDestination(Wrapper):
             found = True
             self._has_given_up = False
             for message, error in failed:
-                self._failed.add()
                 DESTINATIONS.failed(self.__call__, error, message)
         self._tell_of_dropped()
         return found
 
     def _deliver_some(self) -> list[_Failure]:
-        """Deliver some of the queue; return what failed."""
+        """Deliver some of the queue; count what failed, and return it."""
         self._deliverer = get_ident()
         try:
             return self._send_some() if self._file is None else self._write_some(self._file)
@@ -286,12 +298,14 @@ class BackgroundDestination(Wrapper):
         lines: list[bytes] = []
         with suppress(IndexError):  # others drop the oldest
             lines.extend(popleft() for _ in range(most))
+        failed: list[tuple[bytes, Any]]
         try:
-            failed = file.write_lines(lines)
-        except Exception as error:  # noqa: BLE001 - the writer must not die of anything
+            failed = [*file.write_lines(lines)]
+        except BaseException as error:  # noqa: BLE001 - raised below, if it is not the writer's
             failed = [(line, error) for line in lines]
         self._delivered += len(lines) - len(failed)
-        return [(decode_line(line), error) for line, error in failed]
+        self._count_failed(failed)
+        return [(decode_line(line), why) for line, why in failed]
 
     def _send_some(self) -> list[_Failure]:
         """Send messages on, one by one."""
@@ -303,10 +317,18 @@ class BackgroundDestination(Wrapper):
                 try:
                     self._send(message)
                     self._delivered += 1
-                except Exception as error:  # noqa: BLE001 - told as if the dispatcher had called
+                except BaseException as error:  # noqa: BLE001 - likewise
                     failed.append((message, error))
+                    self._count_failed(failed[-1:])
                 self._under_way = 0
         return failed
+
+    def _count_failed(self, failed: Sequence[tuple[Any, BaseException]]) -> None:
+        """Count messages that are lost; raise what ends the program, but not in the writer."""
+        for _ in failed:
+            self._failed.add()
+        if failed and not isinstance(failed[-1][1], Exception) and not self._is_writer():
+            raise failed[-1][1]
 
     def _tell_of_dropped(self) -> None:
         """Tell the destination inside what was dropped, now and then; it must not go unnoticed."""

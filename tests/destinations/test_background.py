@@ -401,6 +401,50 @@ class TestFailures:
         assert "eliot:destination_failure" in [m["message_type"] for m in messages]
         assert destination.stats()["failed"] == 1
 
+    @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, GeneratorExit])
+    def test_that_would_end_a_thread(self, make, messages, error):
+        """Nor does it end because what is inside, or another destination, wants to end."""
+        seen = []
+
+        def ending(message):
+            seen.append(message["message_type"])
+            if message["message_type"] == "bad":
+                raise error
+
+        destination = make(ending)
+        add_destinations(destination)
+        for kind in ("good", "bad", "good"):
+            log_message(kind)
+        assert destination.flush()
+        assert seen == ["good", "bad", "good"]
+        stats = destination.stats()
+        assert (stats["delivered"], stats["failed"]) == (2, 1)
+        destination.close()
+        assert messages[-1]["exception"] == f"builtins.{error.__name__}"
+        with pytest.raises(error):
+            destination({"message_type": "bad"})
+        assert destination.stats()["failed"] == 2
+
+    def test_interrupted_at_the_end(self, make, path, monkeypatch):
+        """What ends the program while the last lines are written has them counted."""
+        file = FileDestination(path)
+        destination = make(file)
+
+        def refuse(self):
+            raise RuntimeError("can't start new thread")
+
+        def interrupt(_lines):
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr(threading.Thread, "start", refuse)
+        monkeypatch.setattr(destination, "_wake", lambda: None)
+        for number in range(5):
+            destination({"number": number})
+        monkeypatch.setattr(file, "write_lines", interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            destination.close()
+        assert destination.stats()["failed"] == 5
+
     def test_alone(self, make):
         """It may be the only destination: it is told itself, and that is all."""
 
@@ -684,6 +728,9 @@ for number in range(1000):
     [
         ({"max_queued": 0}, "max_queued must be at least 1, got 0"),
         ({"when_full": "wait"}, "when_full must be one of .*, got 'wait'"),
+        ({"block_timeout_s": -1}, "block_timeout_s must be 0 or more, got -1"),
+        ({"block_timeout_s": float("nan")}, "block_timeout_s must be 0 or more, got nan"),
+        ({"block_timeout_s": float("inf")}, "block_timeout_s must be 0 or more, got inf"),
     ],
 )
 def test_refuses(options, words):
