@@ -1,0 +1,265 @@
+"""OpenTelemetry's log records as events of Event Tracing for Windows, or in a trace (`.etl`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from time import time_ns
+from typing import Any, Final, final
+from uuid import UUID
+
+from eliot_etw._counter import Counter
+from eliot_etw._require import require
+from eliot_etw.etw._encode import provider_traits
+from eliot_etw.opentelemetry._common_schema import (
+    CRITICAL,
+    ERROR,
+    INFO,
+    INT64,
+    KEYWORD,
+    NO_ID,
+    VERBOSE,
+    WARNING,
+    Draft,
+    Encoded,
+    Int16,
+    SchemaEncoder,
+    descriptor,
+    head_bytes,
+)
+from eliot_etw.opentelemetry._event_output import Event, TraceFile, open_output
+
+require("opentelemetry.sdk", feature="EtwLogExporter", extra="otel")
+
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.attributes import BoundedAttributes
+from opentelemetry.context import Context
+from opentelemetry.sdk._logs import LogRecordProcessor, ReadableLogRecord, ReadWriteLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+
+__all__ = ["EtwLogExporter", "EtwLogRecordProcessor"]
+
+_TYPE_NAME: Final = "Log"
+_NOTHING: Final[dict[str, Any]] = {}
+_EVENT_ID: Final = "event_id"
+
+
+def _level_of(severity: int) -> int:
+    """Return the level for the number of a severity; 0 is none, and there are four of each."""
+    levels = (VERBOSE, VERBOSE, INFO, WARNING, ERROR, CRITICAL)
+    return levels[(severity - 1) // 4] if severity else VERBOSE
+
+
+# By the number of the severity.
+_LEVELS: Final = {number.value: _level_of(number.value) for number in SeverityNumber}
+_DESCRIPTORS: Final = {number: descriptor(level) for number, level in _LEVELS.items()}
+_UNSPECIFIED: Final = SeverityNumber.UNSPECIFIED
+
+
+@final
+class EtwLogExporter(LogRecordExporter):
+    """Writes each log record as one event, as Common Schema 4.0 says.
+
+    Give it to an `EtwLogRecordProcessor`, which does nothing while nobody listens, or to any
+    other processor of the SDK.
+
+    The level of an event is 1 for ``FATAL``, 2 ``ERROR``, 3 ``WARN``, 4 ``INFO``, 5 for what is
+    below or has no severity. The keyword is 1.
+
+    Nothing raises in the call that logs. What is too long for an event is cut, which the field
+    ``eliot:truncated`` of PartC says; attributes for which there is no field are together in
+    ``eliot:rest``. What is not taken is lost, and counted by `stats`.
+    """
+
+    def __init__(
+        self,
+        provider_name: str,
+        *,
+        file: TraceFile | None = None,
+        group: UUID | str | None = None,
+        event_name: str = _TYPE_NAME,
+        uses_record_names: bool = False,
+        resource_attributes: Iterable[str] = (),
+    ) -> None:
+        """Register a provider with Windows, or open a trace.
+
+        Args:
+            provider_name: What the provider is called; its GUID is made from that.
+            file: Where to write if not to Windows: the path of a trace, usually ``*.etl``, which
+                all exporters of this process that are given the same path share; or an
+                `EtlFileDestination`, whose trace it shares and does not close.
+            group: The GUID of a group of providers that it belongs to.
+            event_name: What events are called.
+            uses_record_names: Whether events of records that have an event name are called by it.
+            resource_attributes: Names of attributes of the resource that PartC is to have. (The
+                service's name and instance are in PartA.)
+
+        Raises:
+            OSError: If this is not Windows, Windows refuses to register the provider, or the
+                trace cannot be written.
+            TypeError: If `file` is none of these, or `resource_attributes` is one text.
+            ValueError: If the name is none that all tools can work with, the group is no GUID, or
+                a name cannot be that of an event or a field.
+        """
+        if not event_name or "\0" in event_name:
+            msg = f"event_name must be text without NUL, got {event_name!r}. Leave it out."
+            raise ValueError(msg)
+        self._encoder = SchemaEncoder(
+            provider_traits(provider_name, group),
+            resource_attributes=resource_attributes,
+            default_name=event_name,
+            is_c_first=True,
+        )
+        self._event_name = event_name
+        self._uses_record_names = uses_record_names
+        self._errors = Counter()
+        # Last, when nothing can go wrong any more.
+        self._output = open_output(provider_name, file=file, group=group)
+
+    def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
+        """Write records, those that somebody wants.
+
+        Returns:
+            Whether all of them were taken; those that nobody wants count as taken.
+        """
+        taken = [self.write(record) for record in batch]
+        return LogRecordExportResult.SUCCESS if all(taken) else LogRecordExportResult.FAILURE
+
+    def write(self, record: ReadableLogRecord | ReadWriteLogRecord) -> bool:
+        """Write a record, if somebody wants it; say whether it was taken. Never raises."""
+        try:
+            log = record.log_record
+            severity = log.severity_number or _UNSPECIFIED
+            # The attribute of enums that is none of Python's slow properties.
+            number = severity._value_
+            if not self._output.listener.is_enabled(_LEVELS[number], KEYWORD):
+                return True
+            time = log.timestamp or log.observed_timestamp or time_ns()
+            metadata, payload = self._encode(log, number, time, record.resource)
+        except Exception:  # noqa: BLE001 - a record may hold anything; logging must not raise
+            self._errors.add()
+            return False
+        return self._output.write(time, Event(_DESCRIPTORS[number], metadata, payload))
+
+    def _encode(self, log: LogRecord, severity: int, time: int, resource: Any) -> Encoded:
+        """Make the event of a record."""
+        attributes = log.attributes
+        items = (
+            attributes.copy()
+            if type(attributes) is BoundedAttributes
+            else dict(attributes or _NOTHING)
+        )
+        event_id = items.get(_EVENT_ID)
+        if type(event_id) is int and event_id in INT64:
+            del items[_EVENT_ID]
+        else:
+            event_id = None
+        body, text, name = log.body, log.severity_text, log.event_name or None
+        event_name = name if name and self._uses_record_names else self._event_name
+        trace_id = log.trace_id or NO_ID
+        parts = self._encoder.parts_of(resource)
+        head = head_bytes(trace_id, log.span_id or NO_ID, parts.cloud, time)
+        values = [*items.values()]
+        shape = (
+            event_name, trace_id == NO_ID, body.__class__, text is None, event_id is None,
+            name is None, *items, *map(type, values),
+        )  # fmt: skip
+        plan = parts.plans.get(shape)
+        if plan is not None:
+            values[:0] = parts.values
+            values.append(_TYPE_NAME)
+            if body is not None:
+                values.append(body)
+            values.append(severity)
+            if text is not None:
+                values.append(text)
+            if event_id is not None:
+                values.append(event_id)
+            if name is not None:
+                values.append(name)
+            encoded = self._encoder.encode_known(plan, head, values)
+            if encoded is not None:
+                return encoded
+        part_b = {
+            "_typeName": _TYPE_NAME,
+            "body": body,
+            "severityNumber": Int16(severity),
+            "severityText": text,
+            "eventId": event_id,
+            "name": name,
+        }
+        given = {field: value for field, value in part_b.items() if value is not None}
+        draft = Draft(event_name, head, trace_id != NO_ID, given, items)
+        return self._encoder.encode(draft, parts, shape)
+
+    def shutdown(self) -> None:
+        """Take no more records: end the registration, or finish the trace. May be called twice."""
+        self._output.close()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Hand to the operating system what waits for a trace; say whether it took all.
+
+        Args:
+            timeout_millis: Is not needed: nothing here waits for anybody.
+        """
+        return self._output.flush()
+
+    def stats(self) -> dict[str, int]:
+        """Count records since the start, but for those that nobody wanted.
+
+        Returns:
+            ``written``: what Windows, or the trace, took; ``failed``: what it refused, and the
+            same by Windows's error code, such as ``failed_8``; ``after_close``: what came too
+            late; ``errors``: what could not be made an event; ``truncated``: events of which
+            something was cut; ``renamed``: events with an attribute that had to give way to
+            another of its name; ``schema_fallbacks``: events that share a schema with others,
+            because there were too many; ``schemas``: how many there are.
+        """
+        return {
+            **self._output.stats(),
+            "errors": self._errors.value,
+            **self._encoder.stats(),
+        }
+
+
+@final
+class EtwLogRecordProcessor(LogRecordProcessor):
+    """Hands each log record to an exporter at once, and does nothing while nobody listens.
+
+    A record is written before the call that logs returns, which takes less time than to put it
+    into a queue. Nothing is attached to the context: to write an event calls nothing that
+    could be instrumented.
+    """
+
+    def __init__(self, exporter: EtwLogExporter) -> None:
+        """Take the exporter, which is shut down with this."""
+        self._exporter = exporter
+        self._output = exporter._output
+        self._write = exporter.write
+
+    def on_emit(self, log_record: ReadWriteLogRecord) -> None:
+        """Write a record, if somebody wants it. Never raises."""
+        if self._output.listener.level >= 0:
+            self._write(log_record)
+
+    def enabled(
+        self,
+        *,
+        context: Context | None = None,
+        instrumentation_scope: InstrumentationScope | None = None,
+        severity_number: SeverityNumber | None = None,
+        event_name: str | None = None,
+    ) -> bool:
+        """Say whether a record of that severity would be written."""
+        listener = self._output.listener
+        if severity_number is None:
+            return listener.level >= 0
+        return listener.is_enabled(_LEVELS[severity_number.value], KEYWORD)
+
+    def shutdown(self) -> None:
+        """Shut down the exporter."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self._exporter.force_flush(timeout_millis)
