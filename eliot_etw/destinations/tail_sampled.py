@@ -13,7 +13,13 @@ from zlib import crc32
 from eliot_etw import _names as names
 from eliot_etw._counter import Counter
 from eliot_etw._levels import type_of
-from eliot_etw.destinations._wrapper import Wrapper, as_it_is, finish_at_exit
+from eliot_etw.destinations._wrapper import (
+    Wrapper,
+    as_it_is,
+    finish_at_exit,
+    plain_size,
+    size_of,
+)
 from eliot_etw.typing import Destination, MessageDict
 
 # How often to look, at most, whether a task was waited for long enough.
@@ -114,10 +120,10 @@ class TailSampledDestination(Wrapper):
     process, when the actions that were continued here have. A message that no action is around is
     a task of its own. What is logged in a task after it was decided about goes the same way.
 
-    Memory is bounded: when more messages or tasks are held than may be, the oldest tasks are
-    decided about as they are; so are tasks that take too long, at the end of the program, and in
-    `close`. A rule can tell such tasks by their `SampledTask.is_finished`. Nothing is torn apart
-    by that: what still comes goes where the beginning went.
+    Memory is bounded: when more messages, tasks or bytes are held than may be, the oldest tasks
+    are decided about as they are; so are tasks that take too long, at the end of the program, and
+    in `close`. A rule can tell such tasks by their `SampledTask.is_finished`. Nothing is torn
+    apart by that: what still comes goes where the beginning went.
 
     A process that is killed loses the messages that it holds. A forked child has none of the
     parent's. If a rule raises, the task is kept, and that is counted.
@@ -130,6 +136,7 @@ class TailSampledDestination(Wrapper):
         *,
         max_messages: int = 20_000,
         max_tasks: int = 5_000,
+        max_bytes: int = 100_000_000,
         timeout_s: float = 300.0,
     ) -> None:
         """Set the rule.
@@ -140,25 +147,32 @@ class TailSampledDestination(Wrapper):
                 function of a `SampledTask`.
             max_messages: How many messages are held at most.
             max_tasks: Of how many tasks; and of how many it is remembered what was decided.
+            max_bytes: How many bytes of memory they may take, about: half a kilobyte for each
+                message, and its texts.
             timeout_s: How long a task is waited for; this is looked at when another one begins.
 
         Raises:
             TypeError: If `inner` or `keep` cannot be called.
-            ValueError: If a bound is less than 1.
+            ValueError: If a bound is less than 1, or `timeout_s` is not above 0.
         """
         super().__init__(inner)
         if not callable(keep):
             msg = f"keep must be a rule, or a function of a task, got {keep!r}. Write failed()."
             raise TypeError(msg)
-        for name, bound in (("max_messages", max_messages), ("max_tasks", max_tasks)):
+        bounds = {"max_messages": max_messages, "max_tasks": max_tasks, "max_bytes": max_bytes}
+        for name, bound in bounds.items():
             if bound < 1:
                 msg = f"{name} must be at least 1, got {bound!r}. Say how many may be held."
                 raise ValueError(msg)
+        if not timeout_s > 0:
+            msg = f"timeout_s must be above 0, got {timeout_s!r}. Say how many seconds."
+            raise ValueError(msg)
         # A function of the user's may log.
         self.is_leaf = self.is_leaf and isinstance(keep, Rule)
         self._keep = keep
         self._max_messages = max_messages
         self._max_tasks = max_tasks
+        self._max_bytes = max_bytes
         self._timeout_s = timeout_s
         self._is_over = False
         self._rule_failures = Counter()
@@ -172,7 +186,7 @@ class TailSampledDestination(Wrapper):
         self._decided: dict[Any, bool] = {}
         self._decided_order: deque[Any] = deque()
         self._look_at = 0.0
-        self._held = 0
+        self._held = self._held_bytes = 0
         self._kept = self._dropped = self._failed = 0
         self._kept_tasks = self._dropped_tasks = self._decided_early = 0
 
@@ -182,15 +196,25 @@ class TailSampledDestination(Wrapper):
         is_new = task is None
         if task is None:
             task = self._begin(message)
-        task.messages.append(as_it_is(message))
+        size = plain_size(message)
+        if size < 0:
+            message = as_it_is(message)
+            size = size_of(message)
+        task.messages.append(message)
+        task.size += size
         self._held += 1
+        self._held_bytes += size
         if _ACTION_STATUS in message:
             task.note(message)
         if task.is_kept is not None:  # it was decided about just now, or long ago
             self._release(task)
         elif task.is_finished:
             self._decide(task)
-        elif self._held > self._max_messages or (is_new and self._is_to_look(task)):
+        elif (
+            self._held > self._max_messages
+            or self._held_bytes > self._max_bytes
+            or (is_new and self._is_to_look(task))
+        ):
             self._make_room()
 
     def _begin(self, message: MessageDict) -> _Task:
@@ -224,6 +248,7 @@ class TailSampledDestination(Wrapper):
         """Decide about the oldest tasks, while there are too many, or for too long."""
         while (oldest := self._oldest()) is not None and (
             self._held > self._max_messages
+            or self._held_bytes > self._max_bytes
             or len(self._tasks) > self._max_tasks
             or monotonic() - oldest.begun > self._timeout_s
         ):
@@ -264,6 +289,8 @@ class TailSampledDestination(Wrapper):
         Raises:
             Exception: The first that the destination inside raised; the others got their turn.
         """
+        size, task.size = task.size, 0
+        self._held_bytes -= size
         first_error: Exception | None = None
         taken = failed = 0
         popleft, send, is_kept = task.messages.popleft, self._send, task.is_kept
@@ -301,13 +328,14 @@ class TailSampledDestination(Wrapper):
         """Count messages and tasks, in this process.
 
         Returns:
-            Of messages: ``held``; ``kept``: passed on; ``dropped``; ``failed``: those of kept
-            tasks for which the destination inside raised. Of tasks: ``kept_tasks``,
-            ``dropped_tasks``, and ``decided_early``: those of both that were not over. And
-            ``rule_failures``: how often the rule raised.
+            Of messages: ``held``, and their ``held_bytes``, about; ``kept``: passed on;
+            ``dropped``; ``failed``: those of kept tasks for which the destination inside raised.
+            Of tasks: ``kept_tasks``, ``dropped_tasks``, and ``decided_early``: those of both that
+            were not over. And ``rule_failures``: how often the rule raised.
         """
         return {
             "held": self._held,
+            "held_bytes": self._held_bytes,
             "kept": self._kept,
             "dropped": self._dropped,
             "failed": self._failed,
@@ -322,12 +350,13 @@ class TailSampledDestination(Wrapper):
 class _Task:
     """A task whose messages are held back."""
 
-    __slots__ = ("begun", "is_finished", "is_kept", "messages", "open", "uuid")
+    __slots__ = ("begun", "is_finished", "is_kept", "messages", "open", "size", "uuid")
 
     def __init__(self, uuid: Any) -> None:
         self.uuid = uuid
         self.begun = monotonic()
         self.messages: deque[MessageDict] = deque()
+        self.size = 0
         # The outermost actions that were started here, by their levels.
         self.open: set[tuple[int, ...]] = set()
         self.is_finished = False

@@ -27,6 +27,7 @@ from eliot_etw.destinations.tail_sampled import (
     unfinished,
 )
 from eliot_etw.parse import Parser
+from tests.test_hostile_values import HOSTILE
 
 ALL, NONE = Rule(lambda task: True), Rule(lambda task: False)
 
@@ -245,6 +246,46 @@ class TestBounds:
         assert types_in(memory) == ["first", "late", "first"]
         assert destination.stats()["decided_early"] == 2
 
+    @pytest.mark.parametrize(
+        "value",
+        [
+            "x" * 100_000,
+            b"x" * 100_000,
+            ["x" * 100_000],
+            {"a": [("x" * 50_000,), {"y" * 50_000}]},
+            bytearray(100_000),
+        ],
+        ids=["text", "bytes", "list", "nested", "other"],
+    )
+    def test_bytes(self, sample, value):
+        """With too many bytes of whatever kind, likewise; what is left counts, and no more."""
+        destination = sample(NONE, max_bytes=1_000_000)
+        tasks = [start_task(action_type="a") for _ in range(3)]
+        for number in range(60):
+            tasks[number % 3].log("m", value=value)
+            stats = destination.stats()
+            assert stats["held"] * 500 <= stats["held_bytes"] <= 1_000_000
+        assert stats["decided_early"] == 3
+        for task in tasks:
+            task.finish()
+        destination.close()
+        assert (destination.stats()["held"], destination.stats()["held_bytes"]) == (0, 0)
+
+    def test_values_of_which_nobody_knows_the_size(self, sample):
+        """What has no end, no bound, or raises when it is asked, is held all the same."""
+        destination = sample(NONE)
+        circle, deep = {}, []
+        circle["again"] = [circle]
+        for _ in range(20_000):
+            deep = [deep]
+        with start_task(action_type="a") as task:
+            for make in HOSTILE.values():
+                task.log("m", value=make(), more=[make()], circle=circle, deep=deep)
+            assert 0 < destination.stats()["held_bytes"] < 100_000_000
+        assert destination.stats()["held_bytes"] == 0
+        while deep:
+            deep = deep.pop()  # to free it level by level
+
     def test_tasks(self, sample):
         """With too many tasks, likewise."""
         destination = sample(NONE, max_tasks=3)
@@ -303,7 +344,7 @@ class TestBounds:
                 thread.join()
         destination.close()
         stats = destination.stats()
-        assert stats["held"] == 0
+        assert stats["held"] == stats["held_bytes"] == 0
         assert stats["kept"] + stats["dropped"] == 8 * 300 * 3 + 2
         assert stats["kept"] == len(memory.messages)
         tasks = list(Parser.parse_stream(memory.messages))
@@ -372,6 +413,16 @@ class TestEnd:
             lambda: TailSampledDestination(print, ALL, max_messages=0),
         ),
         (ValueError, "max_tasks must be", lambda: TailSampledDestination(print, ALL, max_tasks=0)),
+        (
+            ValueError,
+            "max_bytes must be",
+            lambda: TailSampledDestination(print, ALL, max_bytes=0),
+        ),
+        (
+            ValueError,
+            "timeout_s must be above 0, got nan",
+            lambda: TailSampledDestination(print, ALL, timeout_s=float("nan")),
+        ),
         (ValueError, "at least 1, got 0", lambda: one_in(0)),
     ],
 )
