@@ -17,6 +17,8 @@ from eliot_etw.typing import MessageDict
 
 RECORD_TYPE: Final = "eliot:stdlib"
 """The type of messages that were records, as in Eliot."""
+LOG_TYPE: Final = "otel:log"
+"""The type of messages that were log records of OpenTelemetry, which mostly were records first."""
 SOURCE: Final = "source"
 """The field by which the traceback of a record says that it is one: it has that type's name."""
 MESSAGE_ATTRIBUTE: Final = "eliot_message"
@@ -45,9 +47,10 @@ def was_record(message: MessageDict) -> bool:
         return False
     if kind == names.TRACEBACK_TYPE:
         return bool(message.get(SOURCE) == RECORD_TYPE)
-    # Reports hold the message as text.
-    is_report = kind in _REPORTS
-    return kind == RECORD_TYPE or (is_report and RECORD_TYPE in safe_str(message.get("message")))
+    if kind in _REPORTS:  # they hold the message as text
+        text = safe_str(message.get("message"))
+        return RECORD_TYPE in text or LOG_TYPE in text
+    return kind in (RECORD_TYPE, LOG_TYPE)
 
 
 def was_message(attributes: Mapping[str, Any]) -> bool:

@@ -42,6 +42,10 @@ OTEL_LINKS: Final = "otel:links"
 OTEL_NAME: Final = "otel:name"
 OTEL_STATUS: Final = "otel:status"
 OTEL_STATUS_MESSAGE: Final = "otel:status_message"
+OTEL_DROPPED: Final = "otel:dropped"
+# In a message that an OpenTelemetry log record became.
+OTEL_EVENT_NAME: Final = "otel:event_name"
+OTEL_SEVERITY: Final = "otel:severity"
 
 # What the name of a journal begins with, where the names of logs are read.
 JOURNAL: Final = "journal:"

@@ -71,6 +71,7 @@ LAYERS = [
         "collector.",
         "dask",
         "logwriter",
+        "opentelemetry.",
         "stdlib.",
         "testing.",
         "twisted",

@@ -1,0 +1,294 @@
+"""Which action a span is, and which span an action is, as long as either is in use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import count
+from threading import RLock
+from time import time
+from typing import Final
+from weakref import WeakKeyDictionary, WeakValueDictionary, ref
+
+from opentelemetry.context.context import Context
+from opentelemetry.trace import (
+    NonRecordingSpan,
+    Span,
+    SpanContext,
+    TraceFlags,
+    format_span_id,
+    format_trace_id,
+    get_current_span,
+)
+from opentelemetry.trace.propagation import _SPAN_KEY
+
+from eliot_etw import _names as names
+from eliot_etw._action import Action
+from eliot_etw._task_level import TaskLevel
+from eliot_etw._trace_context import (
+    SAMPLED,
+    Continuation,
+    TraceParent,
+    continuation,
+    drawn_position,
+    span_id_of,
+    trace_id_of,
+)
+from eliot_etw.opentelemetry._runtime_context import SEEN, Seen
+
+REMOTE: Final = "eliot_etw.remote"
+"""The key under which a context says where in our tree its remote span goes on: a `Remote`."""
+
+# By trace and span id. Neither keeps an action alive: its span does, and any context that has it.
+_by_id: WeakValueDictionary[tuple[int, int], Action] = WeakValueDictionary()
+_of_spans: WeakKeyDictionary[Span, Action] = WeakKeyDictionary()
+_of_actions: WeakKeyDictionary[Action, Span] = WeakKeyDictionary()
+
+
+class SpanAction(Action):
+    """What a span is in our tree."""
+
+    __slots__ = ("_span", "attributes", "links", "span_context")
+    __class__ = Action  # type: ignore[assignment] # its children are actions like any other
+
+    def __init__(self, span: Span, task_uuid: str, level: TaskLevel, name: str) -> None:
+        """Make the action of a span without logging its start.
+
+        Args:
+            span: The span, which keeps its action alive, and not the other way round.
+            task_uuid: The task it belongs to.
+            level: Its place there.
+            name: Its type.
+        """
+        Action.__init__(self, None, task_uuid, level, name)
+        self._span = ref(span)
+        self.span_context = span.get_span_context()
+        # What the start has said already.
+        self.attributes: Mapping[str, object] = {}
+        self.links = 0
+        _of_spans[span] = self
+        _by_id[_ids(self.span_context)] = self
+
+    @property
+    def span(self) -> Span:
+        """The span; one that only has its ids, if it is gone."""
+        return self._span() or NonRecordingSpan(self.span_context)
+
+    def traceparent(self) -> str:
+        """Return the header ``traceparent``, which names the span."""
+        return traceparent_of(self.span_context).to_string()
+
+
+class Remote:
+    """A span of another process, and the place in our tree at which to go on."""
+
+    __slots__ = ("_first", "_found", "_parent")
+
+    def __init__(self, parent: SpanContext, found: Continuation) -> None:
+        """Keep a place.
+
+        Args:
+            parent: The span.
+            found: The place.
+        """
+        self._parent = parent
+        self._found = found
+        self._first = iter([found])
+
+    @property
+    def task_uuid(self) -> str:
+        """The task that goes on."""
+        return self._found.place[0]
+
+    def is_of(self, parent: SpanContext) -> bool:
+        """Say whether it is about this span."""
+        return _ids(self._parent) == _ids(parent)
+
+    def take(self) -> Continuation:
+        """Take the place; whoever comes later gets one that is drawn."""
+        parent = traceparent_of(self._parent)
+        first = next(self._first, None)
+        if first is None:
+            return self._found._replace(
+                place=(self.task_uuid, TaskLevel([drawn_position()])),
+                fields={names.TRACEPARENT: parent.to_string()},
+            )
+        uuid, level = first.place
+        fields = first.fields
+        # Exporters compute the id of a parent from its place, but it may be that of a span.
+        if names.TRACEPARENT not in fields and span_id_of(uuid, level[:-1]) != parent.parent_id:
+            fields = {**fields, names.OTEL_PARENT_SPAN_ID: parent.parent_id}
+        return first._replace(fields=fields)
+
+
+class _PlaceToTake:
+    """The level of an action that takes its place, and logs its start, when it is first used."""
+
+    __slots__ = ("_action", "_lock")
+
+    def __init__(self, action: ContinuedAction) -> None:
+        self._action = action
+        self._lock = RLock()
+
+    def __iter__(self) -> Iterator[int]:
+        action = self._action
+        with self._lock:
+            is_first = action._level is self
+            if is_first:
+                found = action.remote.take()
+                action._level = found.place[1]
+        if is_first:
+            action.start(found)
+        return iter(action._level)
+
+
+class ContinuedAction(Action):
+    """What is logged between the arrival of a remote span and the start of one of our own.
+
+    It is logged only if something is logged in it: mostly the next span starts at once, and takes
+    the place. It is what remains of the tree if the spans are not recorded.
+    """
+
+    __slots__ = ("remote",)
+    __class__ = Action  # type: ignore[assignment] # as above
+
+    def __init__(self, remote: Remote) -> None:
+        """Make it without logging its start.
+
+        Args:
+            remote: The span that it goes on from.
+        """
+        Action.__init__(self, None, remote.task_uuid, _PlaceToTake(self), names.REMOTE_TASK)
+        self.remote = remote
+        self._places = count(2)
+
+    def start(self, found: Continuation) -> None:
+        """Log its start, at the place that was found."""
+        if found.tracestate:
+            self._tracestate = found.tracestate
+        self._route.write(
+            {
+                **found.fields,
+                names.ACTION_TYPE: self.action_type,
+                names.ACTION_STATUS: names.STARTED,
+                names.TIMESTAMP: time(),
+                names.TASK_UUID: self.task_uuid,
+                names.TASK_LEVEL: [*found.place[1], 1],
+            }
+        )
+
+
+def _ids(span_context: SpanContext) -> tuple[int, int]:
+    return span_context.trace_id, span_context.span_id
+
+
+def traceparent_of(span_context: SpanContext) -> TraceParent:
+    """Return what the header ``traceparent`` says of a span."""
+    return TraceParent(
+        format_trace_id(span_context.trace_id),
+        format_span_id(span_context.span_id),
+        span_context.trace_flags,
+    )
+
+
+def action_of(span_context: SpanContext) -> Action | None:
+    """Return the action that has the ids of a span."""
+    return _by_id.get(_ids(span_context))
+
+
+def found_in(context: Context) -> Action | Remote | None:
+    """Find what something that starts in a context is part of.
+
+    Returns:
+        The action of the context's span, or of the nearest one around it that is recorded; where
+        it goes on from, if that span is one of another process; None if nothing is known.
+    """
+    span = context.get(_SPAN_KEY)
+    seen = context.get(SEEN)
+    around = seen.action if isinstance(seen, Seen) else None
+    if not isinstance(span, Span) or (isinstance(seen, Seen) and seen.span is span):
+        return around
+    parent = span.get_span_context()
+    if not parent.is_valid:
+        return around
+    remote = context.get(REMOTE)
+    if isinstance(remote, Remote) and remote.is_of(parent):
+        return remote
+    found = action_of(parent)
+    if found is None and parent.is_remote:
+        return remote_of(parent)
+    return found or around
+
+
+def action_in(context: Context) -> Action | None:
+    """Return the action that is the current one in a context."""
+    found = found_in(context)
+    return found if isinstance(found, Action) else None
+
+
+def remote_of(parent: SpanContext) -> Remote:
+    """Return where it goes on from a span of which no more is known than its ids."""
+    header, state = traceparent_of(parent), parent.trace_state.to_header()
+    return Remote(parent, continuation(None, header.to_string(), state or None))
+
+
+def entered(context: Context, current: Action | None) -> tuple[Context, Action | None]:
+    """Find the action that is the current one in a context that is about to be.
+
+    Args:
+        context: The context.
+        current: The action that is the current one.
+
+    Returns:
+        The context, which knows its action, and the action.
+    """
+    found = found_in(context)
+    action = ContinuedAction(found) if isinstance(found, Remote) else found or current
+    span = context.get(_SPAN_KEY)
+    seen = context.get(SEEN)
+    if isinstance(seen, Seen) and seen.span is span and seen.action is action:
+        return context, action
+    return _with(context, span, action), action
+
+
+def left(action: Action) -> None:
+    """End an action that nobody else does, if it was started at all."""
+    if type(action) is ContinuedAction and type(action._level) is not _PlaceToTake:
+        action.finish()
+
+
+def within(context: Context, action: Action) -> Context:
+    """Return a context with the span of an action that is within it."""
+    span = _span_of(action, context)
+    return _with(context, span, action, {_SPAN_KEY: span})
+
+
+def _with(
+    context: Context, span: object, action: Action | None, also: dict[str, object] | None = None
+) -> Context:
+    seen = Seen(span if isinstance(span, Span) else None, action)
+    return Context({**context, **(also or {}), SEEN: seen})
+
+
+def _span_of(action: Action, context: Context) -> Span:
+    """Return the span that an action is; for one that is no span, what stands for it."""
+    if type(action) is SpanAction:
+        return action.span
+    known = _of_actions.get(action)
+    if known is not None:
+        return known
+    uuid = action.task_uuid
+    trace_id = int(trace_id_of(uuid), 16)
+    # What was decided about the trace holds here, too.
+    outer = get_current_span(context).get_span_context()
+    is_same = outer.is_valid and outer.trace_id == trace_id
+    span = NonRecordingSpan(
+        SpanContext(
+            trace_id,
+            int(span_id_of(uuid, action._level), 16),
+            is_remote=False,
+            trace_flags=outer.trace_flags if is_same else TraceFlags(SAMPLED),
+            trace_state=outer.trace_state if is_same else None,
+        )
+    )
+    _by_id[_ids(span.get_span_context())] = action
+    return _of_actions.setdefault(action, span)

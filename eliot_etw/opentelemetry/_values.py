@@ -1,0 +1,60 @@
+"""What spans and log records have in common, as fields of messages."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
+from opentelemetry.context.context import Context
+
+from eliot_etw import _names as names
+from eliot_etw.typing import MessageDict
+
+# How semantic conventions call what is known of an exception, and how we do.
+_OF_EXCEPTIONS: Final = {
+    "exception.type": names.EXCEPTION,
+    "exception.message": names.REASON,
+    "exception.stacktrace": names.TRACEBACK,
+}
+# Says nothing any more, and the SDK sets it nevertheless.
+_DEPRECATED: Final = "exception.escaped"
+
+
+def is_suppressed(context: Context) -> bool:
+    """Say whether what happens in a context is an exporter's own work, and is not to be recorded.
+
+    An exporter whose work was logged would export that too, and so on.
+    """
+    return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY))
+
+
+def seconds(time_ns: int) -> float:
+    """Return a time in seconds since 1970; it was in nanoseconds."""
+    return time_ns / 1_000_000_000
+
+
+def plain(attributes: Mapping[str, Any]) -> MessageDict:
+    """Return attributes as fields."""
+    return {name: plain_value(value) for name, value in attributes.items()}
+
+
+def plain_value(value: Any) -> Any:
+    """Return what an attribute or a body holds: with lists and dicts, which JSON has too."""
+    if isinstance(value, tuple):
+        return [plain_value(item) for item in value]
+    return plain(value) if isinstance(value, Mapping) else value
+
+
+def exception_of(attributes: MessageDict) -> MessageDict:
+    """Take what is known of an exception out of attributes.
+
+    Returns:
+        ``exception``, ``reason`` and ``traceback``, as far as they are known.
+    """
+    attributes.pop(_DEPRECATED, None)
+    return {
+        ours: attributes.pop(theirs)
+        for theirs, ours in _OF_EXCEPTIONS.items()
+        if theirs in attributes
+    }
