@@ -5,46 +5,33 @@ from __future__ import annotations
 import os
 import sys
 from _thread import allocate_lock, get_ident
-from collections import deque
 from collections.abc import Sequence
 from contextlib import suppress
 from math import inf
-from threading import Thread
-from time import monotonic, sleep, time
-from typing import Any, Final, Literal, TypeAlias, get_args
+from time import monotonic, sleep
+from typing import Any, Final, TypeAlias
 from weakref import WeakSet
 
 from orjson import dumps
 
-from eliot_etw import _names as names
 from eliot_etw._counter import Counter
 from eliot_etw._json import LINE_OPTIONS, decode_line
 from eliot_etw._logger import DESTINATIONS
-from eliot_etw._task_level import new_task_uuid
+from eliot_etw.destinations._queued import LOOK_S, Queued, WhenFull
 from eliot_etw.destinations._wrapper import CLOSE_TIMEOUT_S, Wrapper, as_it_is, finish_at_exit
 from eliot_etw.destinations.file import FileDestination
 from eliot_etw.typing import Destination, MessageDict
 
-WhenFull: TypeAlias = Literal["block", "drop_new", "drop_old"]
-
 # How many lines a file gets with one write, and how many messages anything else at a time.
 _MOST_LINES: Final = 4096
 _MOST_MESSAGES: Final = 64
-# While messages come, the writer looks for more this often: to wake it for each would cost the
-# program more than to write the message. If none come for so many looks, it sleeps until woken.
-_NAP_S: Final = 0.02
-_NAPS: Final = 25
-# How often to look whether there is room again, or nothing left.
-_LOOK_S: Final = 0.001
-# How often, at most, the log is told what was dropped.
-_BETWEEN_REPORTS_S: Final = 1.0
 # How long a fork waits for the writer to be between two writes.
 _FORK_TIMEOUT_S: Final = 1.0
 
 _Failure: TypeAlias = tuple[MessageDict, Any]
 
 
-class BackgroundDestination(Wrapper):
+class BackgroundDestination(Queued, Wrapper):
     """Queues messages, and has a thread of its own deliver them to the destination inside.
 
     What is logged is what was true then. For a `FileDestination` inside, the line is made at once,
@@ -90,13 +77,8 @@ class BackgroundDestination(Wrapper):
             ValueError: If `max_queued` is less than 1, `when_full` is none of the three, or
                 `block_timeout_s` is negative or infinite.
         """
-        super().__init__(inner)
-        if max_queued < 1:
-            msg = f"max_queued must be at least 1, got {max_queued!r}. Say how many may wait."
-            raise ValueError(msg)
-        if when_full not in get_args(WhenFull):
-            msg = f"when_full must be one of {get_args(WhenFull)}, got {when_full!r}. Choose one."
-            raise ValueError(msg)
+        Wrapper.__init__(self, inner)
+        Queued.__init__(self, max_queued, when_full, block_timeout_s)
         if not 0 <= block_timeout_s < inf:
             msg = f"block_timeout_s must be 0 or more, got {block_timeout_s!r}. Try 1.0."
             raise ValueError(msg)
@@ -105,39 +87,21 @@ class BackgroundDestination(Wrapper):
         # To the dispatcher: here, nothing logs in the thread that called.
         self.is_leaf = True
         self._file = inner if isinstance(inner, FileDestination) else None
-        self._max_queued = max_queued
-        self._crowded_from = max(1, max_queued // 2)
-        self._when_full = when_full
-        self._block_timeout_s = block_timeout_s
-        self._is_over = False
         self._forget()
         _all.add(self)
         finish_at_exit(self)
 
     def _forget(self) -> None:
         """Begin with an empty queue and no writer: at first, and in a forked child."""
-        self._queue: deque[Any] = deque()
+        Queued._forget(self)
         self._delivered = 0
-        self._dropped = Counter()
         self._failed = Counter()
         self._reentrant = Counter()
-        # Whether whoever queues a message has to wake the writer, or be in its place.
-        self._is_asleep = True
-        self._is_napping = False
-        self._bell = allocate_lock()
-        self._bell.acquire()
         # Held by whoever takes from the queue and delivers. Nobody waits for it without a bound.
         self._delivering = allocate_lock()
         self._under_way = 0
         self._deliverer: int | None = None
-        self._writer: Thread | None = None
-        # Taken by the one who starts the writer.
-        self._right_to_start = [True]
-        self._stops = False
-        self._has_given_up = False
         self._forking: int | None = None
-        self._told = 0
-        self._told_at = -_BETWEEN_REPORTS_S
 
     def __call__(self, message: MessageDict) -> None:
         """Queue a message. Never raises, and waits only if the queue is full."""
@@ -157,83 +121,6 @@ class BackgroundDestination(Wrapper):
         if self._is_asleep:
             self._wake()
 
-    def _has_room(self) -> bool:
-        """Say whether there is room for one more message, when many are queued; or make it."""
-        if self._is_napping:
-            self._ring()
-        if len(self._queue) < self._max_queued:
-            return True
-        if self._when_full == "drop_old":
-            with suppress(IndexError):  # the writer took it
-                self._queue.popleft()
-                self._dropped.add()
-            return True
-        if self._when_full == "block" and self._wait_for_room():
-            return True
-        self._dropped.add()
-        return False
-
-    def _wait_for_room(self) -> bool:
-        """Wait until there is room; say whether there is."""
-        deadline = monotonic() + self._block_timeout_s
-        try:
-            while len(self._queue) >= self._max_queued:
-                # The writer would wait for itself.
-                if self._has_given_up or self._is_over or self._is_writer():
-                    return False
-                if monotonic() >= deadline:
-                    self._has_given_up = True
-                    return False
-                sleep(_LOOK_S)
-        except BaseException:  # of a signal handler: the message is lost
-            self._dropped.add()
-            raise
-        return True
-
-    def _is_writer(self) -> bool:
-        """Say whether this is the writer, which logs when it reports a failure."""
-        return self._writer is not None and self._writer.ident == get_ident()
-
-    # ---- the writer, and how it is woken -------------------------------------------------------
-
-    def _wake(self) -> None:
-        """Wake the writer, or start it; or, if that cannot be, deliver what is queued."""
-        if self._is_over or not self._has_writer():
-            self._deliver_all()
-        else:
-            self._is_asleep = False
-            self._ring()
-
-    def _ring(self) -> None:
-        """Let a writer that sleeps go on."""
-        self._is_napping = False
-        with suppress(RuntimeError):  # somebody else did
-            self._bell.release()
-
-    def _has_writer(self) -> bool:
-        """Start the writer, if there is none; say whether there is one."""
-        if self._writer is None:
-            try:
-                self._right_to_start.pop()
-            except IndexError:  # another thread is just starting it
-                return True
-            try:
-                writer = Thread(target=self._run, name="eliot_etw writer", daemon=True)
-                writer.start()
-            except RuntimeError:  # at the end, in a subinterpreter, or there are too many
-                self._is_asleep = True
-                self._right_to_start.append(True)
-                return False
-            self._writer = writer
-        return True
-
-    def _run(self) -> None:
-        """Be the writer, which must not die of anything, such as a destination that exits."""
-        while True:
-            with suppress(BaseException):
-                self._write()
-                return
-
     def _write(self) -> None:
         """Deliver messages until `_finish`."""
         naps = 0
@@ -247,21 +134,6 @@ class BackgroundDestination(Wrapper):
                 return
             else:
                 naps = self._rest(naps)
-
-    def _rest(self, naps: int) -> int:
-        """Sleep for a moment, or until woken; return the number of naps since the last message."""
-        if naps < _NAPS or self._told < self._dropped.value:
-            self._is_napping = True
-            if not self._stops:
-                self._bell.acquire(timeout=_NAP_S)
-            self._is_napping = False
-            return naps + 1
-        self._is_asleep = True
-        # Somebody may have queued a message just before, and not seen that the writer sleeps.
-        if not self._queue and not self._stops:
-            self._bell.acquire()
-        self._is_asleep = False
-        return 0
 
     # ---- delivering ----------------------------------------------------------------------------
 
@@ -332,23 +204,13 @@ class BackgroundDestination(Wrapper):
 
     def _tell_of_dropped(self) -> None:
         """Tell the destination inside what was dropped, now and then; it must not go unnoticed."""
-        dropped = self._dropped.value
-        is_due = self._is_over or monotonic() >= self._told_at + _BETWEEN_REPORTS_S
-        if dropped == self._told or not is_due or not self._delivering.acquire(blocking=False):
+        dropped = self._dropped_before()
+        if not dropped or not self._delivering.acquire(blocking=False):
             return
         self._deliverer = get_ident()
         try:
-            self._send(
-                {
-                    names.TIMESTAMP: time(),
-                    names.TASK_UUID: new_task_uuid(),
-                    names.TASK_LEVEL: [1],
-                    names.MESSAGE_TYPE: names.DROPPED,
-                    "dropped": dropped - self._told,
-                    "when_full": self._when_full,
-                }
-            )
-            self._told = dropped
+            self._send(self._report_of(dropped))
+            self._told += dropped
         except Exception:  # noqa: BLE001, S110 - it is tried again; its messages fail aloud
             pass
         finally:
@@ -372,7 +234,7 @@ class BackgroundDestination(Wrapper):
         while self._queue or self._under_way:
             if monotonic() >= deadline:
                 return False
-            sleep(_LOOK_S)
+            sleep(LOOK_S)
         return True
 
     def _stop(self) -> None:

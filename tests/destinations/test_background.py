@@ -11,7 +11,7 @@ from collections import Counter
 import pytest
 
 from eliot_etw import FileDestination, add_destinations, log_message, logging_stats, start_action
-from eliot_etw.destinations import BackgroundDestination, MemoryDestination, background
+from eliot_etw.destinations import BackgroundDestination, MemoryDestination, _queued, background
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 
@@ -274,7 +274,7 @@ class TestFull:
             raise KeyboardInterrupt
 
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(background, "sleep", interrupt)
+            patch.setattr(_queued, "sleep", interrupt)
             with pytest.raises(KeyboardInterrupt):
                 destination({"message_type": "t", "number": 2})
         gate.open.set()
@@ -715,7 +715,7 @@ for number in range(1000):
         """Nothing depends on the time of day."""
         gate = Gate()
         times = iter(range(10**9, 0, -(10**6)))
-        monkeypatch.setattr(background, "time", lambda: float(next(times)))
+        monkeypatch.setattr(_queued, "time", lambda: float(next(times)))
         destination = make(gate, max_queued=1, block_timeout_s=0.01)
         fill(destination, gate, 5)
         gate.open.set()
