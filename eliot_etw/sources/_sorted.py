@@ -1,4 +1,4 @@
-"""Values in the order of their times, in bounded memory: what is too much waits on disk."""
+"""Values in order, in bounded memory: what is too much waits on disk."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any, Final, Generic, TypeVar, final
 
+from eliot_etw._json import decode_line, encode_carefully
+
 _T = TypeVar("_T")
 
 # What may be in memory, by the size that the values say they had where they were read: as Python
@@ -20,15 +22,15 @@ PRAGMA journal_mode = OFF;
 PRAGMA synchronous = OFF;
 PRAGMA cache_size = -8192;
 CREATE TABLE items (
-    time INTEGER, rank INTEGER, turn INTEGER, body BLOB, PRIMARY KEY (time, rank, turn)
+    name TEXT, time REAL, turn INTEGER, body BLOB, PRIMARY KEY (name, time, turn)
 ) WITHOUT ROWID;
 """
 _key = itemgetter(0, 1, 2)
 
 
 @final
-class ByTime(Generic[_T]):
-    """Takes values in any order, and gives them in that of their times.
+class Sorted(Generic[_T]):
+    """Takes values in any order, and gives them by name and time.
 
     Beyond its budget it keeps them in a private temporary SQLite database: it has no name, is
     emptied with the process, and lives where the environment variable ``SQLITE_TMPDIR`` or
@@ -36,38 +38,38 @@ class ByTime(Generic[_T]):
     """
 
     def __init__(self) -> None:
-        self._items: list[tuple[int, int, int, _T]] = []
+        self._items: list[tuple[str, float, int, _T]] = []
         self._size_bytes = 0
         self._turn = 0
         self._database: sqlite3.Connection | None = None
 
-    def add(self, value: _T, time_ns: int, rank: int = 0, *, size_bytes: int) -> None:
-        """Take a value, which must be one that pickle takes.
+    def add(self, value: _T, name: str, time: float, size_bytes: int) -> None:
+        """Take a value.
 
         Args:
-            value: Whatever it is.
-            time_ns: Its time, in nanoseconds, in 64 bits with a sign.
-            rank: Of several at one time the order: the lowest first, then as they came.
-            size_bytes: About how much it takes, in JSON or another short form.
+            value: Whatever pickle takes.
+            name: By this values are sorted first; text without lone surrogates.
+            time: By this they are sorted then; not NaN. At one time they stay as they came.
+            size_bytes: About how much the value takes, in JSON or another short form.
 
         Raises:
             OSError: If the disk for temporary files is full.
         """
         self._turn += 1
-        self._items.append((time_ns, rank, self._turn, value))
+        self._items.append((name, time, self._turn, value))
         self._size_bytes += size_bytes
         if self._size_bytes > _BUDGET_BYTES:
             self._put_away()
 
     def __iter__(self) -> Iterator[_T]:
-        """Give all values, the earliest first. Raises OSError as `add` does."""
+        """Give all values in order. Raises OSError as `add` does."""
         if self._database is None:
             self._items.sort(key=_key)
             yield from (value for _, _, _, value in self._items)
             return
         self._put_away()
-        for (body,) in self._database.execute("SELECT body FROM items ORDER BY time, rank, turn"):
-            yield pickle.loads(body)  # noqa: S301 - our own bytes, which nobody else can reach
+        for (body,) in self._database.execute("SELECT body FROM items ORDER BY name, time, turn"):
+            yield _unpacked(body)
 
     def close(self) -> None:
         """Give the room back."""
@@ -89,8 +91,21 @@ class ByTime(Generic[_T]):
         self._size_bytes = 0
 
 
-def _row(item: tuple[int, int, int, Any]) -> tuple[int, int, int, bytes]:
-    return (*item[:3], pickle.dumps(item[3], pickle.HIGHEST_PROTOCOL))
+def _row(item: tuple[str, float, int, Any]) -> tuple[str, float, int, bytes]:
+    return (*item[:3], _packed(item[3]))
+
+
+def _packed(value: Any) -> bytes:
+    try:
+        return pickle.dumps(value, pickle.HIGHEST_PROTOCOL)
+    except RecursionError:  # a message that is nested deeper: what is too deep becomes its repr
+        return encode_carefully(value)
+
+
+def _unpacked(body: bytes) -> Any:
+    if body.startswith(pickle.PROTO):
+        return pickle.loads(body)  # noqa: S301 - our own bytes, which nobody else can reach
+    return decode_line(body)
 
 
 @contextmanager
