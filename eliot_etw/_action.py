@@ -33,8 +33,13 @@ if TYPE_CHECKING:
 _T = TypeVar("_T")
 
 _UNSET: Final[Any] = object()
-# The places after a start: of what gives out numbers one by one, a range is the quickest to make.
+# The places after a start, and those after an end that follows it at once. Of what gives out
+# numbers one by one, a range is the quickest to make.
 _SECOND_AND_ON: Final = range(2, sys.maxsize)
+_THIRD_AND_ON: Final = range(3, sys.maxsize)
+# Most actions have nothing in them, and need no count. Where Python changes threads also within
+# a statement that calls nothing, they have one from the start.
+_COUNTS_LATE: Final = sys.version_info >= (3, 11)
 _get_current, _set_current, _reset_current = CURRENT.get, CURRENT.set, CURRENT.reset
 
 
@@ -113,8 +118,9 @@ class Action:
         self.task_uuid = task_uuid
         self.action_type = action_type
         self._level: Iterable[int] = task_level
-        # Taking the next is one call into C: levels are unique however many threads log.
-        self._places: Iterator[int] = count(1)
+        # Taking the next is one call into C: levels are unique however many threads log. None
+        # if there was only the start so far, see `_open_places`.
+        self._places: Iterator[int] | None = count(1)
         self._route: Route = DESTINATIONS if logger is None else route_to(logger)
         self._ending = None if serializers is None else _Ending(serializers)
         # What __exit__ is to undo; while the action is entered more than once, what each exit is
@@ -140,7 +146,21 @@ class Action:
 
     def next_level(self) -> list[int]:
         """Take the place of the next message."""
-        return [*self._level, next(self._places)]
+        return [*self._level, next(self._places or self._open_places())]
+
+    def _open_places(self) -> Iterator[int]:
+        """Return what gives out the action's places; make it, if there was only the start so far.
+
+        The usual end of an action takes the second place without it. So it must not change here
+        whether the action is over between the look and the step. Nothing is called in between,
+        where Python 3.11 and later change threads.
+        """
+        while self._places is None:
+            ending = self._ending
+            fresh = iter(_THIRD_AND_ON if ending is OVER else _SECOND_AND_ON)
+            if self._places is None and self._ending is ending:
+                self._places = fresh
+        return self._places
 
     def serialize_task_id(self) -> bytes:
         """Take a place for an action that another thread, process or machine is going to start.
@@ -258,7 +278,7 @@ class Action:
             fields["message_type"] = ""
         fields["timestamp"] = time() if timestamp is None else timestamp
         fields["task_uuid"] = self.task_uuid
-        fields["task_level"] = [*self._level, next(self._places)]
+        fields["task_level"] = self.next_level()
         route = self._route if logger is None else route_to(logger)
         route.write(fields, serializer)
 
@@ -279,6 +299,7 @@ class Action:
         Args:
             exception: What the action failed with; None if it succeeded.
         """
+        self._open_places()  # whose second place is not for an end as in __exit__
         ending = self._ending
         if ending is OVER:
             return
@@ -395,14 +416,15 @@ class Action:
         if exception is not None or self._ending is not None:
             self.finish(exception)
             return
-        # The usual end, as in finish(), with three calls less.
+        # The usual end, as in finish(), with four calls less.
         self._ending = OVER
+        places = self._places
         end = {
             "action_type": self.action_type,
             "action_status": "succeeded",
             "timestamp": time(),
             "task_uuid": self.task_uuid,
-            "task_level": [*self._level, next(self._places)],
+            "task_level": [*self._level, 2 if places is None else next(places)],
         }
         route = self._route
         call = route.call
@@ -491,7 +513,8 @@ def start_action(
         if parent is None:
             task_uuid, level = new_task_uuid(), ()
         else:
-            task_uuid, level = parent.task_uuid, [*parent._level, next(parent._places)]
+            task_uuid = parent.task_uuid
+            level = [*parent._level, next(parent._places or parent._open_places())]
     # Lookups cost less than one isdisjoint().
     if (
         "timestamp" in fields
@@ -514,7 +537,7 @@ def start_action(
     action.task_uuid = task_uuid
     action.action_type = action_type
     action._level = level
-    action._places = iter(_SECOND_AND_ON)
+    action._places = None if _COUNTS_LATE else iter(_SECOND_AND_ON)
     action._route = route = DESTINATIONS if logger is None else route_to(logger)
     action._ending = action._token = None
     action._parent = parent
@@ -574,7 +597,7 @@ def log_message(message_type: str = _UNSET, /, **fields: Any) -> None:
         fields["message_type"] = ""
     fields["timestamp"] = time()
     fields["task_uuid"] = action.task_uuid
-    fields["task_level"] = [*action._level, next(action._places)]
+    fields["task_level"] = [*action._level, next(action._places or action._open_places())]
     route = action._route
     call = route.call
     try:

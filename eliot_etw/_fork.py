@@ -19,7 +19,6 @@ from contextlib import suppress
 from itertools import count, islice
 from threading import RLock
 from time import sleep
-from typing import Any
 from weakref import finalize
 
 from eliot_etw._action import OVER, Action
@@ -107,7 +106,7 @@ def _open_empty_file() -> int:
 
 def _share(action: Action) -> None:
     """Have an action give out its places by a file that a forked child inherits."""
-    own: Any = action._places
+    own = action._open_places()
     if isinstance(own, _SharedPlaces):
         return
     with suppress(OSError):

@@ -285,6 +285,31 @@ class TestPlaces:
                 thread.join()
         assert sorted(levels_of(messages)) == [[place] for place in range(1, 4_003)]
 
+    def test_first_of_many_threads_while_it_ends(self, messages):
+        """The places are unique, and none is left out, if an action's block ends meanwhile."""
+        before = sys.getswitchinterval()
+        sys.setswitchinterval(1e-6)
+        try:
+            for _ in range(1_000):
+                action = start_action(action_type="a")
+                go = threading.Barrier(3)
+                threads = [
+                    threading.Thread(target=lambda go=go, a=action: (go.wait(30), a.log("t")))
+                    for _ in range(2)
+                ]
+                for thread in threads:
+                    thread.start()
+                with action:
+                    go.wait(30)
+                for thread in threads:
+                    thread.join()
+        finally:
+            sys.setswitchinterval(before)
+        taken = defaultdict(list)
+        for message in messages:
+            taken[message["task_uuid"]].append(message["task_level"])
+        assert [sorted(levels) for levels in taken.values()] == [[[1], [2], [3], [4]]] * 1_000
+
 
 class TestCurrent:
     """The action that is the current one."""

@@ -169,7 +169,7 @@ with start_action(action_type="app:outer") as action:
     for _ in range(2):
         if not (pid := os.fork()):
             break
-    taken = array("Q", (next(action._places) for _ in range(30_000)))
+    taken = array("Q", (action.next_level()[-1] for _ in range(30_000)))
     with open(f"{LOG}.{os.getpid()}", "wb") as file:
         taken.tofile(file)
     if not pid:
