@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any, Final, final
 
@@ -57,6 +57,7 @@ class LevelFilter(Wrapper):
         self._patterns = {
             pattern: _checked(least) for pattern, least in reversed([*(types or {}).items()])
         }
+        self._overriding: tuple[tuple[str, int], ...] = ()
         self._changed: object = None
         self._apply()
 
@@ -95,13 +96,26 @@ class LevelFilter(Wrapper):
                 self._patterns[pattern] = least
         self._apply()
 
+    def override(self, rules: Iterable[tuple[str, int | str]] = ()) -> None:
+        """Have other levels count before all that are set, until the next call.
+
+        Args:
+            rules: Patterns of types as in `set_level`, with the least level that passes; the first
+                that fits counts. None, to go back to what is set.
+
+        Raises:
+            ValueError: If a level is none.
+        """
+        self._overriding = tuple((pattern, _checked(level)) for pattern, level in rules)
+        self._apply()
+
     def _apply(self) -> None:
         """Put what is set into effect."""
         # No lock, which a signal handler might wait for that its own thread holds: who finds that
         # another change was made meanwhile looks again.
         changed = self._changed = object()
         while True:
-            rules = tuple(reversed([*self._patterns.items()]))
+            rules = (*self._overriding, *reversed([*self._patterns.items()]))
             self._least = _LeastLevels(rules, self._default)
             if changed is self._changed:
                 return

@@ -158,6 +158,20 @@ class TestChanges:
         wrapper({"message_type": "x"})
         assert types_in(memory) == ["x"]
 
+    def test_override(self, memory):
+        """Levels that override count before all others, for as long as they are given."""
+        destination = LevelFilter(memory, "error", {"app:*": "warning"})
+        add_destinations(destination)
+        destination.override([("app:plain", "info"), ("app:w*", "critical"), ("*", 40)])
+        destination.set_level("debug", "app:d*")
+        log_some()
+        assert types_in(memory) == ["app:error", "app:critical", "app:plain", "app:bad:failed"]
+        destination.override()
+        log_message("app:debug", log_level="debug")
+        log_message("app:warning", log_level="warning")
+        log_message("app:plain")
+        assert types_in(memory) == ["app:debug", "app:warning"]
+
     def test_threads(self, memory):
         """Several threads may change levels while others log: no change is lost."""
         wrapper = LevelFilter(memory, "error")
