@@ -39,6 +39,7 @@ OTEL_KIND: Final = "otel:kind"
 OTEL_SCOPE: Final = "otel:scope"
 OTEL_SCOPE_VERSION: Final = "otel:scope_version"
 OTEL_LINKS: Final = "otel:links"
+OTEL_RESOURCE: Final = "otel:resource"
 OTEL_NAME: Final = "otel:name"
 OTEL_STATUS: Final = "otel:status"
 OTEL_STATUS_MESSAGE: Final = "otel:status_message"
@@ -49,6 +50,8 @@ OTEL_SEVERITY: Final = "otel:severity"
 
 # What the name of a journal begins with, where the names of logs are read.
 JOURNAL: Final = "journal:"
+# ... and that of a database.
+SQLITE: Final = "sqlite:"
 
 # What the framework itself puts into every message: where in which tree, and when.
 PLACE_FIELDS: Final = frozenset({TASK_UUID, TASK_LEVEL, TIMESTAMP})

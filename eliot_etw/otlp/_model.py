@@ -21,6 +21,9 @@ CLIENT: Final = 3
 PRODUCER: Final = 4
 CONSUMER: Final = 5
 
+KINDS: Final = ("unspecified", "internal", "server", "client", "producer", "consumer")
+"""What they are called, by their numbers."""
+
 # Span.status_code.
 UNSET: Final = 0
 OK: Final = 1
