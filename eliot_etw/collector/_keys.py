@@ -1,0 +1,142 @@
+"""The keys that may talk to a collector: a folder of public keys, read again when it changes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+from typing import Any, Final, final
+
+from eliot_etw import log_message
+from eliot_etw._require import require
+
+_LOOK_EVERY_S: Final = 0.5
+_SUFFIX: Final = ".key"
+# What a ZAP request and its answer begin with: https://rfc.zeromq.org/spec/27/.
+_ZAP_VERSION: Final = b"1.0"
+_ZAP_FRAMES: Final = 7
+
+
+def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
+    """Make a pair of keys.
+
+    Args:
+        folder: Where to; it is made if it is not there.
+        name: What the files are called, before ``.key`` and ``.key_secret``.
+
+    Returns:
+        The file with the public key, and the one with both, which only its owner may read.
+
+    Raises:
+        ValueError: If `name` cannot be that of a file.
+        FileExistsError: If there are keys of that name.
+    """
+    if not name or name != Path(name).name or name.startswith("."):
+        msg = f"The name of keys must be that of a file, got {name!r}. Write, say, web-1."
+        raise ValueError(msg)
+    auth: Any = require("zmq.auth", feature="Making keys", extra="collector")
+    folder.mkdir(parents=True, exist_ok=True)
+    public, secret = folder / f"{name}{_SUFFIX}", folder / f"{name}{_SUFFIX}_secret"
+    for path in (public, secret):
+        if path.exists():
+            raise FileExistsError(f"{path} is there already. Choose another name, or remove it.")
+    mask = os.umask(0o077)  # the secret is nobody else's from its first byte on
+    try:
+        auth.create_certificates(folder, name)
+    finally:
+        os.umask(mask)
+    public.chmod(0o644)
+    return public, secret
+
+
+@final
+class AllowedKeys:
+    """The public keys in a folder: the files called ``NAME.key``.
+
+    Args:
+        folder: The folder.
+
+    Raises:
+        OSError: If it cannot be read.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._load: Any = require("zmq.auth", feature="Keys", extra="collector").load_certificate
+        self._seen: Mapping[str, tuple[int, int, int]] = {}
+        self._names: dict[bytes, str] = {}
+        self._look_at = 0.0
+        self._seen = self._look()
+        self._read()
+
+    def refresh(self) -> bool:
+        """Read the folder again, if it has changed; say whether it has."""
+        if monotonic() < self._look_at:
+            return False
+        self._look_at = monotonic() + _LOOK_EVERY_S
+        try:
+            seen = self._look()
+        except OSError:  # not even there: nobody is allowed
+            seen = {}
+        if seen == self._seen:
+            return False
+        self._seen = seen
+        self._read()
+        return True
+
+    def _look(self) -> dict[str, tuple[int, int, int]]:
+        """Say what is there, and when it was changed."""
+        found = {}
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if entry.name.endswith(_SUFFIX):
+                    with suppress(FileNotFoundError):
+                        state = entry.stat()
+                        found[entry.name] = (state.st_mtime_ns, state.st_size, state.st_ino)
+        return found
+
+    def _read(self) -> None:
+        """Read all keys; say which files are none."""
+        names: dict[bytes, str] = {}
+        for name in sorted(self._seen):
+            try:
+                public, _ = self._load(self._folder / name)
+            except (OSError, ValueError) as error:
+                log_message("collector:bad_key", log_level="error", file=name, reason=str(error))
+                continue
+            names[public] = name.removesuffix(_SUFFIX)
+        self._names = names
+        log_message("collector:keys", names=sorted(names.values()))
+
+    def name_of(self, public: bytes) -> str | None:
+        """Return the name of a public key, as text of Z85; None if it is not allowed."""
+        return self._names.get(public)
+
+    def allows(self, name: str) -> bool:
+        """Say whether there is a key of a name."""
+        return name in self._names.values()
+
+
+def zap_reply(request: list[bytes], keys: AllowedKeys, encode: Any) -> list[bytes] | None:
+    """Answer who asks whether a connection may be made.
+
+    Args:
+        request: What libzmq asks.
+        keys: Who may.
+        encode: Writes a key as text of Z85.
+
+    Returns:
+        The answer: the name of the key is the user's id; None if the question is none.
+
+    Source:
+        https://rfc.zeromq.org/spec/27/, the ZeroMQ Authentication Protocol.
+    """
+    if len(request) != _ZAP_FRAMES or request[0] != _ZAP_VERSION:
+        return None
+    mechanism, credentials = request[5], request[6]
+    name = keys.name_of(encode(credentials)) if mechanism == b"CURVE" else None
+    if name is None:
+        return [_ZAP_VERSION, request[1], b"400", b"this key is not allowed", b"", b""]
+    return [_ZAP_VERSION, request[1], b"200", b"OK", name.encode(), b""]

@@ -1,0 +1,398 @@
+"""What stands before a sink: a queue in memory, a spool on disk for when it is down, a thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import suppress
+from pathlib import Path
+from threading import Condition, Thread
+from time import monotonic
+from typing import Any, Final, NamedTuple, Protocol, TypeAlias, final
+
+from msgspec import DecodeError
+from msgspec.msgpack import Decoder, Encoder
+
+from eliot_etw import log_message
+from eliot_etw._safe import safe_str
+from eliot_etw.collector._batch import Batch, Origin
+from eliot_etw.collector.sinks import MessagesRefused, Sink, SinkUnavailable
+from eliot_etw.shipping._spool import DiskSpool, SpoolFull
+
+# What is written at once, at most, if so much waits.
+_GROUP_BYTES: Final = 4 << 20
+_GROUP_MESSAGES: Final = 20_000
+# How long after a failure the sink is tried again: the first time, and at most.
+_FIRST_PAUSE_S: Final = 0.1
+_LONGEST_PAUSE_S: Final = 5.0
+# How long a sink may take to settle a batch before it counts as down.
+_WRITE_TIMEOUT_S: Final = 60.0
+# How often a batch is tried that makes a sink fail in a way of its own, before it is taken apart.
+_MOST_TRIES: Final = 3
+# When there is nothing to write: how long until the sink may do what it has put off; how often.
+_IDLE_S: Final = 0.05
+_FLUSH_EVERY_S: Final = 1.0
+_FLUSH_S: Final = 0.2
+
+Done: TypeAlias = Callable[[], object]
+
+_encode: Final = Encoder().encode
+_decode: Final = Decoder(tuple[list[bytes], list[tuple[str, list[int]]]]).decode
+# What a sink raises when it is its place that fails, not a message.
+_OUTSIDE: Final = (SinkUnavailable, OSError, FutureTimeoutError)
+
+
+class PutAside(Protocol):
+    """Puts messages where somebody may look what is wrong with them."""
+
+    def __call__(self, sink: str, refused: Sequence[tuple[bytes, str]]) -> None:
+        """Keep lines, each with why. Raises OSError if that is not possible."""
+
+
+class LaneOptions(NamedTuple):
+    """How a sink is served.
+
+    Attributes:
+        required: Whether a message is acknowledged only when this sink has it.
+        memory_bytes: How much may wait in memory.
+        spool_bytes: How much may wait on disk, while the sink is down or too slow; 0 for nothing.
+        sync: Whether what waits on disk outlives also a loss of power.
+    """
+
+    required: bool = True
+    memory_bytes: int = 16 << 20
+    spool_bytes: int = 1 << 30
+    sync: bool = False
+
+
+class _Waiting(NamedTuple):
+    batch: Batch
+    done: Done
+
+
+@final
+class Lane:
+    """Gives a sink what it is to store, in order, and holds it while the sink cannot.
+
+    What waits on disk counts as stored: it outlives the process. It always is older than what
+    waits in memory, so that the order stays.
+
+    Args:
+        name: What the sink is called.
+        sink: The sink.
+        folder: Where messages may wait.
+        options: How it is served.
+        put_aside: Takes what the sink will never store.
+
+    Raises:
+        OSError: If the folder cannot be used.
+    """
+
+    def __init__(
+        self, name: str, sink: Sink, folder: Path, options: LaneOptions, put_aside: PutAside
+    ) -> None:
+        self.name = name
+        self.options = options
+        self.sink = sink
+        self._put_aside = put_aside
+        self._spool = (
+            DiskSpool(folder, max_bytes=options.spool_bytes, sync=options.sync)
+            if options.spool_bytes
+            else None
+        )
+        self._changed = Condition()
+        self._queue: deque[_Waiting] = deque()
+        self._queued_bytes = 0
+        # What the sink is just given, if it is not on disk; and if it is, up to which number.
+        self._current: list[_Waiting] = []
+        self._current_through = 0
+        self._is_down = False
+        self._stop_at: float | None = None
+        self._counts = dict.fromkeys(
+            ("written", "written_bytes", "spooled", "dropped", "refused", "failures"), 0
+        )
+        self._thread = Thread(target=self._run, name=f"eliot_etw sink {name}", daemon=True)
+        self._thread.start()
+
+    # ---- what comes ----------------------------------------------------------------------------
+
+    def has_room(self, batch: Batch) -> bool:
+        """Say whether a batch would be taken now."""
+        with self._changed:
+            return self._fits_memory(batch) or self._fits_disk(batch)
+
+    def offer(self, batch: Batch, done: Done) -> bool:
+        """Take a batch.
+
+        Args:
+            batch: The messages.
+            done: Called once they are stored, by the sink or on disk.
+
+        Returns:
+            Whether it was taken. If the sink is not required, what there is no room for is
+            dropped, counted and done.
+        """
+        with self._changed:
+            if self._fits_memory(batch):
+                self._queue.append(_Waiting(batch, done))
+                self._queued_bytes += batch.size
+            elif self._spill() and self._put_on_disk(batch):
+                done()
+            elif self.options.required:
+                return False
+            else:
+                self._counts["dropped"] += len(batch)
+                done()
+            self._changed.notify()
+            return True
+
+    def _fits_memory(self, batch: Batch) -> bool:
+        """Say whether a batch may wait in memory."""
+        if self._is_on_disk() or (self._is_down and self._spool is not None):
+            return False
+        return not self._queue or (self._queued_bytes + batch.size <= self.options.memory_bytes)
+
+    def _fits_disk(self, batch: Batch) -> bool:
+        spool = self._spool
+        room = batch.size + self._queued_bytes
+        return spool is not None and spool.size_bytes + room <= self.options.spool_bytes
+
+    def _is_on_disk(self) -> bool:
+        return self._spool is not None and len(self._spool) > 0
+
+    def _spill(self) -> bool:
+        """Put on disk what waits in memory, oldest first; say whether all of it is there."""
+        if self._current and not self._current_through:
+            # All or nothing, so that nothing of it waits twice.
+            if not self._put_on_disk(Batch.joined([waiting.batch for waiting in self._current])):
+                return False
+            assert self._spool is not None  # noqa: S101 - it took them
+            self._current_through = self._spool.next - 1
+            for waiting in self._current:
+                waiting.done()
+        while self._queue:
+            waiting = self._queue[0]
+            if not self._put_on_disk(waiting.batch):
+                return False
+            self._take_first()
+            waiting.done()
+        return self._spool is not None
+
+    def _take_first(self) -> _Waiting:
+        waiting = self._queue.popleft()
+        self._queued_bytes -= waiting.batch.size
+        return waiting
+
+    def _put_on_disk(self, batch: Batch) -> bool:
+        """Append to the spool; say whether that was possible."""
+        if self._spool is None:
+            return False
+        origins = [(sender, list(numbers)) for sender, numbers in batch.origins]
+        try:
+            self._spool.append(_encode((batch.lines, origins)), len(batch))
+        except (SpoolFull, OSError):
+            return False
+        self._counts["spooled"] += len(batch)
+        return True
+
+    # ---- what goes -----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Give the sink what waits, until the end."""
+        pause = _FIRST_PAUSE_S
+        tries = 0
+        while True:
+            error: Exception | None
+            try:
+                batch = self._next()
+                if batch is None:
+                    break
+                error = self._write(batch, tries)
+                if error is None:
+                    pause, tries = _FIRST_PAUSE_S, 0
+                    self._settle(batch)
+                    continue
+            except OSError as disk_error:  # what waits on disk cannot be read
+                error = disk_error
+            tries += 1
+            self._hold(error, pause)
+            pause = min(2 * pause, _LONGEST_PAUSE_S)
+        with suppress(Exception):
+            self.sink.flush(_FLUSH_S)
+
+    def _next(self) -> Batch | None:
+        """Wait for what the sink is to be given next; None at the end."""
+        idle_s = _IDLE_S
+        while True:
+            with self._changed:
+                if self._has_to_end():
+                    return None
+                if self._is_on_disk():
+                    return self._from_disk()
+                if self._queue:
+                    return self._from_memory()
+                self._changed.wait(idle_s)
+                if self._queue or self._is_on_disk() or self._stop_at is not None:
+                    continue
+            # Outside of the lock, so that nobody who has something waits for it.
+            with suppress(Exception):
+                self.sink.flush(_FLUSH_S)
+            idle_s = _FLUSH_EVERY_S
+
+    def _has_to_end(self) -> bool:
+        """Say whether it is time to end: when nothing waits, or no longer may."""
+        if self._stop_at is None:
+            return False
+        waits = bool(self._queue) or self._is_on_disk()
+        return not waits or self._is_down or monotonic() >= self._stop_at
+
+    def _from_memory(self) -> Batch:
+        """Take a group of what waits in memory."""
+        self._current = [self._take_first()]
+        self._current_through = 0
+        size = self._current[0].batch.size
+        count = len(self._current[0].batch)
+        while self._queue and size < _GROUP_BYTES and count < _GROUP_MESSAGES:
+            waiting = self._take_first()
+            self._current.append(waiting)
+            size += waiting.batch.size
+            count += len(waiting.batch)
+        return Batch.joined([waiting.batch for waiting in self._current])
+
+    def _from_disk(self) -> Batch:
+        """Read a group of what waits on disk."""
+        spool = self._spool
+        assert spool is not None  # noqa: S101 - it was asked
+        batches: list[Batch] = []
+        at, size = spool.first, 0
+        while size < _GROUP_BYTES and (entry := spool.read(at)) is not None:
+            at = entry.last + 1
+            size += len(entry.blob)
+            try:
+                lines, origins = _decode(entry.blob)
+            except DecodeError:  # another release wrote it
+                self._counts["dropped"] += entry.count
+                continue
+            batches.append(Batch(lines, [Origin(*origin) for origin in origins]))
+        self._current = []
+        self._current_through = at - 1
+        return Batch.joined(batches) if batches else Batch([])
+
+    def _write(self, batch: Batch, tries: int) -> Exception | None:
+        """Have the sink store a batch; return why it did not."""
+        if not len(batch):
+            return None
+        try:
+            self.sink.write(batch).result(_WRITE_TIMEOUT_S)
+        except MessagesRefused as error:
+            return self._refuse(batch, error.refused)
+        except _OUTSIDE as error:
+            return error
+        except Exception as error:  # noqa: BLE001 - a sink of a user may raise anything
+            if tries + 1 < _MOST_TRIES:
+                return error
+            return self._one_by_one(batch)
+        return None
+
+    def _one_by_one(self, batch: Batch) -> Exception | None:
+        """Find out which messages it is that a sink fails at."""
+        refused: dict[int, str] = {}
+        for index in range(len(batch)):
+            wanted = [False] * len(batch)
+            wanted[index] = True
+            try:
+                self.sink.write(batch.only(wanted)).result(_WRITE_TIMEOUT_S)
+            except _OUTSIDE as error:
+                return error
+            except Exception as error:  # noqa: BLE001 - as above
+                refused[index] = safe_str(error)
+        return self._refuse(batch, refused)
+
+    def _refuse(self, batch: Batch, refused: Any) -> Exception | None:
+        """Put aside what the sink will never store; return why that was not possible."""
+        try:
+            self._put_aside(
+                self.name, [(batch.lines[index], why) for index, why in refused.items()]
+            )
+        except OSError as error:
+            return error
+        self._counts["refused"] += len(refused)
+        return None
+
+    def _settle(self, batch: Batch) -> None:
+        """Say that a batch is stored."""
+        with self._changed:
+            if self._is_down:
+                self._is_down = False
+                log_message("collector:sink_is_back", log_level="warning", sink=self.name)
+            self._counts["written"] += len(batch)
+            self._counts["written_bytes"] += batch.size
+            if self._current_through and self._spool is not None:
+                self._spool.release(self._current_through)
+            else:
+                for waiting in self._current:
+                    waiting.done()
+            self._current = []
+
+    def _hold(self, error: Exception, pause: float) -> None:
+        """Keep what the sink did not take, and wait a while."""
+        with self._changed:
+            self._counts["failures"] += 1
+            if not self._is_down:
+                self._is_down = True
+                log_message(
+                    "collector:sink_is_down",
+                    log_level="error",
+                    sink=self.name,
+                    reason=safe_str(error),
+                )
+            self._spill()
+            if not self._current_through:
+                self._queue.extendleft(reversed(self._current))
+                self._queued_bytes += sum(waiting.batch.size for waiting in self._current)
+            self._current = []
+            until = monotonic() + pause
+            while self._stop_at is None and (left := until - monotonic()) > 0:
+                self._changed.wait(left)
+
+    # ---- the end -------------------------------------------------------------------------------
+
+    def stop(self, timeout_s: float) -> int:
+        """Store what waits, as far as that is possible in time; keep the rest on disk.
+
+        Returns:
+            How many messages wait in memory still; nobody was told that they are stored.
+        """
+        with self._changed:
+            self._stop_at = monotonic() + timeout_s
+            self._changed.notify()
+        self._thread.join(timeout_s + _FLUSH_S)
+        with self._changed:
+            self._spill()
+            left = sum(len(waiting.batch) for waiting in self._queue)
+        if not self._thread.is_alive():  # else the sink does not come back
+            with suppress(Exception):
+                self.sink.close(timeout_s)
+            if self._spool is not None:
+                self._spool.close()
+        return left
+
+    def stats(self) -> dict[str, int]:
+        """Count what happened, and what waits."""
+        with self._changed:
+            return {
+                **self._counts,
+                **self.sink.stats(),
+            }
+
+    def gauges(self) -> dict[str, int]:
+        """Say what waits now, and whether the sink is up."""
+        with self._changed:
+            on_disk = len(self._spool) if self._spool is not None else 0
+            return {
+                "waiting": sum(len(w.batch) for w in (*self._queue, *self._current)) + on_disk,
+                "waiting_bytes": self._queued_bytes,
+                "spool_bytes": self._spool.size_bytes if self._spool is not None else 0,
+                "up": int(not self._is_down),
+            }

@@ -1,0 +1,32 @@
+"""A lock of one process on what belongs to it alone; it is gone when the process is."""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from pathlib import Path
+
+from eliot_etw.destinations._exclusive import nobody_writes
+
+
+def own(path: Path) -> ExitStack:
+    """Keep all others from using the same thing, also within this process.
+
+    Args:
+        path: A file that is there for this only; it is made.
+
+    Returns:
+        What gives it back when it is closed.
+
+    Raises:
+        OSError: If another has it, or the file cannot be made.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    lock = ExitStack()
+    try:
+        lock.enter_context(nobody_writes(str(path)))
+    except (BlockingIOError, PermissionError) as error:
+        msg = "is in use by another collector. Give each a place of its own"
+        raise OSError(error.errno, msg, str(path)) from None
+    return lock
