@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from contextlib import suppress
 from threading import Lock
-from typing import Final, NamedTuple, TypeAlias, final
+from typing import Final, TypeAlias, final
 from uuid import UUID
 from weakref import finalize
 
@@ -19,17 +19,6 @@ from eliot_etw.etw._records import EPOCH
 
 TraceFile: TypeAlias = str | os.PathLike[str] | EtlFileDestination
 """The path of a trace, or a destination that has one open."""
-
-
-@final
-class Event(NamedTuple):
-    """An event as ETW takes it."""
-
-    descriptor: bytes
-    metadata: bytes
-    payload: bytes
-    activity: bytes | None = None
-    related: bytes | None = None
 
 
 @final
@@ -62,8 +51,28 @@ class EventOutput:
         self._after_close = Counter()
         self._count_written = self._written.add
 
-    def write(self, time_ns: int, event: Event) -> bool:
-        """Write an event, which happened so long after 1970; say whether it was taken."""
+    def write(
+        self,
+        time: int,
+        descriptor: bytes,
+        metadata: bytes,
+        payload: bytes,
+        activity: bytes | None = None,
+        related: bytes | None = None,
+    ) -> bool:
+        """Write an event.
+
+        Args:
+            time: When it happened, in nanoseconds since 1970.
+            descriptor: 16 bytes, an ``EVENT_DESCRIPTOR``.
+            metadata: What describes the event.
+            payload: The values of its fields.
+            activity: The 16 bytes of the activity's id, if there is one.
+            related: The 16 bytes of the related activity's id, if there is one.
+
+        Returns:
+            Whether it was taken.
+        """
         raise NotImplementedError
 
     def flush(self) -> bool:
@@ -103,9 +112,17 @@ class _EtwOutput(EventOutput):
         self.listener = self._provider = provider
         self._write = provider.write
 
-    def write(self, time_ns: int, event: Event) -> bool:
-        """Write an event, as in `EventOutput`; Windows takes the time itself."""
-        code = self._write(*event)
+    def write(
+        self,
+        time: int,  # which Windows takes itself
+        descriptor: bytes,
+        metadata: bytes,
+        payload: bytes,
+        activity: bytes | None = None,
+        related: bytes | None = None,
+    ) -> bool:
+        """Write an event, as in `EventOutput`."""
+        code = self._write(descriptor, metadata, payload, activity, related)
         if code:
             return self._refused(code)
         self._count_written()
@@ -131,7 +148,15 @@ class _TraceOutput(EventOutput):
         self._path = path  # of a trace that ends with the last exporter
         self._lane = EventLane(destination._own_writer(), guid, traits)
 
-    def write(self, time_ns: int, event: Event) -> bool:
+    def write(
+        self,
+        time: int,
+        descriptor: bytes,
+        metadata: bytes,
+        payload: bytes,
+        activity: bytes | None = None,
+        related: bytes | None = None,
+    ) -> bool:
         """Write an event, as in `EventOutput`."""
         if self._is_closed:
             return self._refused(0)
@@ -140,7 +165,7 @@ class _TraceOutput(EventOutput):
             if not lane.is_of_this_process:
                 writer = self._destination._own_writer()
                 lane = self._lane = EventLane(writer, self._guid, self.traits)
-            lane.write(time_ns // 100 + EPOCH, *event)
+            lane.write(time // 100 + EPOCH, descriptor, metadata, payload, activity, related)
         except (OSError, ValueError):
             return self._refused(0)
         self._count_written()

@@ -19,6 +19,7 @@ from eliot_etw.opentelemetry._common_schema import (
     NO_ID,
     VERBOSE,
     WARNING,
+    Constant,
     Draft,
     Encoded,
     Int16,
@@ -26,7 +27,7 @@ from eliot_etw.opentelemetry._common_schema import (
     descriptor,
     head_bytes,
 )
-from eliot_etw.opentelemetry._event_output import Event, TraceFile, open_output
+from eliot_etw.opentelemetry._event_output import TraceFile, open_output
 
 require("opentelemetry.sdk", feature="EtwLogExporter", extra="otel")
 
@@ -139,7 +140,7 @@ class EtwLogExporter(LogRecordExporter):
         except Exception:  # noqa: BLE001 - a record may hold anything; logging must not raise
             self._errors.add()
             return False
-        return self._output.write(time, Event(_DESCRIPTORS[number], metadata, payload))
+        return self._output.write(time, _DESCRIPTORS[number], metadata, payload)
 
     def _encode(self, log: LogRecord, severity: int, time: int, resource: Any) -> Encoded:
         """Make the event of a record."""
@@ -167,7 +168,6 @@ class EtwLogExporter(LogRecordExporter):
         plan = parts.plans.get(shape)
         if plan is not None:
             values[:0] = parts.values
-            values.append(_TYPE_NAME)
             if body is not None:
                 values.append(body)
             values.append(severity)
@@ -181,7 +181,7 @@ class EtwLogExporter(LogRecordExporter):
             if encoded is not None:
                 return encoded
         part_b = {
-            "_typeName": _TYPE_NAME,
+            "_typeName": Constant(_TYPE_NAME),
             "body": body,
             "severityNumber": Int16(severity),
             "severityText": text,
