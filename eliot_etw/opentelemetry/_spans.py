@@ -278,16 +278,15 @@ def _span_of(action: Action, context: Context) -> Span:
         return known
     uuid = action.task_uuid
     trace_id = int(trace_id_of(uuid), 16)
-    # What was decided about the trace holds here, too.
+    # What was decided about recording holds here, too, even if this is another task.
     outer = get_current_span(context).get_span_context()
-    is_same = outer.is_valid and outer.trace_id == trace_id
     span = NonRecordingSpan(
         SpanContext(
             trace_id,
             int(span_id_of(uuid, action._level), 16),
             is_remote=False,
-            trace_flags=outer.trace_flags if is_same else TraceFlags(SAMPLED),
-            trace_state=outer.trace_state if is_same else None,
+            trace_flags=outer.trace_flags if outer.is_valid else TraceFlags(SAMPLED),
+            trace_state=outer.trace_state if outer.trace_id == trace_id else None,
         )
     )
     _by_id[_ids(span.get_span_context())] = action

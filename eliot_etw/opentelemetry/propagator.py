@@ -35,6 +35,7 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from eliot_etw.opentelemetry._runtime_context import install
 from eliot_etw.opentelemetry._spans import REMOTE, Remote, action_in, traceparent_of
 
 TASK_ID_HEADER: Final = "X-Eliot-Task-Id"
@@ -52,6 +53,12 @@ class EliotPropagator(TextMapPropagator):
     """
 
     def __init__(self) -> None:
+        """Make it, and have actions and spans follow each other from here on.
+
+        Raises:
+            RuntimeError: If this version of OpenTelemetry keeps its context elsewhere.
+        """
+        install()
         self._w3c = TraceContextTextMapPropagator()
 
     def inject(
