@@ -35,10 +35,8 @@ from eliot_etw.otlp._model import (
 )
 from eliot_etw.typing import MessageDict
 
-Within: TypeAlias = Literal["events", "logs"]
-"""What messages within actions become."""
-Outside: TypeAlias = Literal["logs", "spans"]
-"""What messages become that no span can take."""
+MessagesAs: TypeAlias = Literal["events", "logs", "spans"]
+"""What messages become."""
 
 MAX_HELD: Final = 20_000
 """How many messages of open actions are held, if nothing else is said."""
@@ -70,16 +68,16 @@ _Key: TypeAlias = tuple[str, tuple[int, ...]]
 class SpanMaker:
     """Makes a span of each action, and events or log records of messages.
 
-    A message becomes a log record if it stands outside of any action, or its action is not open:
-    because it is over, or goes on in another process, or holds as many events as it may. So does
-    an end whose start is not known. Nothing vanishes, and what `MessageMaker` makes of the spans
-    and log records are the same messages.
+    A span takes no event any more once it is over, nor if it was made in another process or holds
+    as many as it may. What stands outside of any action, or is the end of one whose start is not
+    known, no span takes either. Nothing vanishes, and what `MessageMaker` makes of the spans and
+    log records are the same messages.
 
     Args:
-        messages: ``"events"``: a message within an action is an event of its span; ``"logs"``: a
-            log record that names the span. What tells of an exception is an event in any case.
-        outside: ``"logs"``: a message that is no event is a log record; ``"spans"``: a span of no
-            length, for receivers that take nothing but spans.
+        messages: What messages become. ``"events"``: events of the action's span, and where no
+            span takes them, log records. ``"logs"``: log records that name the span, all but those
+            that tell of an exception. ``"spans"``: events, and where no span takes them, spans of
+            no length, for receivers that know nothing else.
         resource: What makes the spans: attributes of the program.
         max_held: How many messages are held at most: starts of actions that are open, and their
             events. When that many are, the oldest action is given out unfinished.
@@ -88,13 +86,12 @@ class SpanMaker:
     def __init__(
         self,
         *,
-        messages: Within = "events",
-        outside: Outside = "logs",
+        messages: MessagesAs = "events",
         resource: Attributes | None = None,
         max_held: int = MAX_HELD,
     ) -> None:
-        self._takes_events = messages == "events"
-        self._makes_logs = outside == "logs"
+        self._makes_events = messages != "logs"
+        self._makes_logs = messages != "spans"
         self._resource = {} if resource is None else resource
         self._max_held = max_held
         self._open: dict[_Key, _Action] = {}
@@ -140,7 +137,7 @@ class SpanMaker:
         """Say whether a message becomes an event of an action."""
         if action.count > MAX_EVENTS or self.held >= self._max_held:
             return False
-        return self._takes_events or attr.is_traceback(message)
+        return self._makes_events or attr.is_traceback(message)
 
     def _begin(self, key: _Key, start: MessageDict) -> Sequence[Span]:
         """Open an action."""

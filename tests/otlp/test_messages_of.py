@@ -16,8 +16,7 @@ hostile_logs = st.lists(
 options = st.fixed_dictionaries(
     {},
     optional={
-        "messages": st.sampled_from(["events", "logs"]),
-        "outside": st.sampled_from(["logs", "spans"]),
+        "messages": st.sampled_from(["events", "logs", "spans"]),
         "max_held": st.integers(1, 5),
     },
 )
