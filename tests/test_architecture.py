@@ -50,6 +50,7 @@ LAYERS = [
         "_output",
         "_traceback",
         "_types",
+        "environment",
         "executors",
     },
     {  # edges
@@ -70,6 +71,7 @@ LAYERS = [
         "cli.",
         "collector.",
         "dask",
+        "http.",
         "logwriter",
         "opentelemetry.",
         "stdlib.",
@@ -87,7 +89,10 @@ ONE_EDGE = [
     # Its thread tells the dispatcher of failures, as if the dispatcher had called.
     {"destinations.background", "destinations.", "_logger"},
     # What writes and reads traces is bytes and files of `etw`, as messages.
-    *({module, "sources.", "etw."} for module in ("sources.etl", "sources._activities")),
+    *({module, "sources.", "etw."} for module in ("sources._activities", "sources._metrics")),
+    # Spans and log records, as `otlp` has them, are messages to who reads them.
+    *({module, "sources.", "otlp."} for module in ("sources.otlp", "sources._spans")),
+    *({mod, "sources.", "etw.", "otlp."} for mod in ("sources.etl", "sources._common_schema")),
     {"destinations.etl", "destinations.", "etw."},
     {"journald", "destinations."},
     {"destinations.etw", "destinations.", "etw."},

@@ -9,7 +9,7 @@ import click
 from eliot_etw import __version__
 from eliot_etw._program import printable
 
-_VERBS = ("etl", "etw", "filter", "pretty", "stats", "tree")
+_VERBS = ("convert", "etl", "etw", "filter", "pretty", "stats", "tree")
 
 _EPILOG = """\b
 Examples:
@@ -19,6 +19,7 @@ Examples:
   eliot-etw stats app.log
   eliot-etw tree trace.etl
   eliot-etw tree journal:unit=shop.service,since=-1h
+  eliot-etw convert app.log -o app.etl
 """
 
 
@@ -38,9 +39,9 @@ class _Verbs(click.Group):
 _HELP = """\
 Show what a program did: the tree of actions in its Eliot log.
 
-A log is a file of JSON lines, plain or compressed (gzip, xz, zstd), or a trace of Windows
-(.etl). Several files are read as one log, by time. Without a file, or for "-", standard input
-is read.
+A log is a file of JSON lines, plain or compressed (gzip, xz, zstd), Eliot's or
+OpenTelemetry's (OTLP), or a trace of Windows (.etl). Several files are read as one log, by
+time. Without a file, or for "-", standard input is read.
 """
 
 

@@ -17,6 +17,7 @@ from eliot_etw.etw._json_values import iso_time, json_value
 from eliot_etw.etw._records import EPOCH, TICKS_PER_SECOND
 from eliot_etw.etw._schema import Field
 from eliot_etw.exceptions import InvalidTrace
+from eliot_etw.sources._common_schema import Metrics, is_metrics
 from eliot_etw.viewers._screen import Screen
 from eliot_etw.viewers._text import one_line, safe_json, width_of
 
@@ -84,13 +85,14 @@ def _dump(files: tuple[str, ...], options: dict[str, Any]) -> int:
     screen = Screen(color=options["color"])
     write = _as_json if options["as_json"] else _Text(screen, options).of
     is_wanted = _wanted(options)
+    metrics = Metrics(lambda problem: say(f"eliot-etw: {problem}"))
     unreadable: list[str] = []
     count = 0
     for name in files:
         for event, decoded in _events(name, unreadable):
             if is_wanted(event, decoded):
                 count += 1
-                screen.write(write(event, decoded))
+                screen.write(write(event, decoded, _fields(event, decoded, metrics)))
     screen.flush()
     if not count and not unreadable:
         say("eliot-etw: Nothing to show: there are no such TraceLogging events.")
@@ -109,6 +111,15 @@ def _events(name: str, unreadable: list[str]) -> Iterator[tuple[EtlEvent, Decode
         say(f"eliot-etw: {name}: {getattr(error, 'strerror', None) or error}")
     else:
         say_of_trace(name, reader.skipped + reader.header.lost, reader.problems)
+
+
+def _fields(event: EtlEvent, decoded: DecodedEvent, metrics: Metrics) -> dict[str, Any]:
+    """Return the fields of an event; of one that has metrics, what is known of these."""
+    if not is_metrics(event, decoded):
+        fields: dict[str, Any] = json_value(decoded.as_dict())
+        return fields
+    points = metrics.points(event, decoded)
+    return points[0] if len(points) == 1 else {"points": points}
 
 
 def _wanted(options: dict[str, Any]) -> Callable[[EtlEvent, DecodedEvent], bool]:
@@ -135,7 +146,7 @@ class _Text:
         self._date_format = "%Y-%m-%d UTC" if options["utc"] else "%Y-%m-%d %Z"
         self._date = ""
 
-    def of(self, event: EtlEvent, decoded: DecodedEvent) -> str:
+    def of(self, event: EtlEvent, decoded: DecodedEvent, fields: dict[str, Any]) -> str:
         """Write an event on as many lines as it needs."""
         look = self._screen.palette
         date, clock = self._when(event.ticks)
@@ -154,7 +165,9 @@ class _Text:
             f"{style}{level}{look.off if style else ''}",
             *(f"{look.key}{name}={look.off}{value}" for name, value in _ids(event)),
         ]
-        return f"{heading}{' '.join(first)}\n{''.join(self._lines(self._fields(decoded)))}"
+        if decoded.rest and not is_metrics(event, decoded):
+            fields = {**fields, "(rest)": decoded.rest.hex()}
+        return f"{heading}{' '.join(first)}\n{''.join(self._lines(fields))}"
 
     def _when(self, ticks: int) -> tuple[str, str]:
         """Write the date, and the time with all its digits."""
@@ -168,19 +181,12 @@ class _Text:
         except (ValueError, OverflowError, OSError):
             return "", str(ticks)
 
-    def _fields(self, decoded: DecodedEvent) -> Iterator[tuple[str, str]]:
-        """Give names and values; what stands behind the last field, too."""
-        for name, value in json_value(decoded.as_dict()).items():
-            yield name, one_line(value, self._limit)
-        if decoded.rest:
-            yield "(rest)", one_line(decoded.rest.hex(), self._limit)
-
-    def _lines(self, fields: Iterator[tuple[str, str]]) -> Iterator[str]:
+    def _lines(self, fields: dict[str, Any]) -> Iterator[str]:
         """Put as many fields on a line as fit it; one that is longer goes on as it is."""
         look, width = self._screen.palette, self._screen.width
         line, used = "", 0
-        for name, value in fields:
-            key = printable(name)
+        for name, found in fields.items():
+            key, value = printable(name), one_line(found, self._limit)
             size = width_of(key) + width_of(value) + 2
             if line and width and len(_INDENT) + used + size > width:
                 yield f"{_INDENT}{line.rstrip()}\n"
@@ -204,7 +210,7 @@ def _ids(event: EtlEvent) -> Iterator[tuple[str, str]]:
         yield "related", str(event.related_activity_id)
 
 
-def _as_json(event: EtlEvent, decoded: DecodedEvent) -> str:
+def _as_json(event: EtlEvent, decoded: DecodedEvent, fields: dict[str, Any]) -> str:
     """Write an event as one line of JSON."""
     ids = {
         "group": event.provider_group,
@@ -229,7 +235,7 @@ def _as_json(event: EtlEvent, decoded: DecodedEvent) -> str:
         "tid": event.thread_id,
         "cpu": event.cpu,
         **{name: None if guid is None else str(guid) for name, guid in ids.items()},
-        "fields": json_value(decoded.as_dict()),
+        "fields": fields,
         "types": json_value(_types(decoded)),
         "rest": decoded.rest.hex(),
     }

@@ -9,7 +9,7 @@ from contextlib import ExitStack, closing
 from itertools import chain
 from typing import TYPE_CHECKING, Final, TypeAlias
 
-from eliot_etw.cli._input import Input, is_trace
+from eliot_etw.cli._input import Input, is_otlp, is_trace
 from eliot_etw.sources import FollowedFile
 from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._forest import Forest, Task
@@ -71,10 +71,11 @@ def _followed(name: str, source: Input) -> _Followed:
 
 def _is_refused(name: str, source: Input) -> bool:
     """Say whether a file cannot be followed, and report that."""
-    if not is_trace(name):
+    kind = "a trace" if is_trace(name) else "OTLP" if is_otlp(name) else None
+    if kind is None:
         return False
     # Its events are in the order of their times only when all have been read.
-    why = OSError(errno.EINVAL, "is a trace; only a log of lines can be followed")
+    why = OSError(errno.EINVAL, f"is {kind}; only a log of messages can be followed")
     source.on_unreadable(name, why)
     return True
 

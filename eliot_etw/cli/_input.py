@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import io
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -27,16 +28,23 @@ _PEEKED_BYTES: Final = 4096
 _BUFFER_TYPE: Final = slice(54, 56)
 _HEADER_BUFFER: Final = b"\4\0"
 
+# How a line begins that is a request of OTLP, or the first of one that is written over several.
+_BEGINS_OTLP: Final = re.compile(
+    rb'^(?:\xef\xbb\xbf)?[ \t]*\{\s*"resource_?(?:[sS]pans|[lL]ogs|[mM]etrics)"', re.MULTILINE
+)
+
 # What is left out of a trace, where a word is not enough.
 _KINDS: Final = {
     "lost": "lost before they were recorded",
+    "metrics": "requests of metrics, which are no messages",
     "lost_buffers": "buffers lost with all that was in them",
     "misplaced": "without a place in a task",
+    "split": "connections between parts of traces that are too large",
     "unfinished": "activities not waited for, as too many were open",
 }
 
 if TYPE_CHECKING:
-    from eliot_etw.sources import EtlSource, JournalSource
+    from eliot_etw.sources import EtlSource, JournalSource, OtlpJsonSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -56,6 +64,7 @@ class Input:
 
     Attributes:
         count: How many messages have been given out.
+        could_not_read: Whether a file could not be read, or not to its end.
         journals: Those of the files that are journals, by name.
     """
 
@@ -67,8 +76,8 @@ class Input:
         self.files = files or ("-",)
         self.count = 0
         self._bad_lines = 0
-        self._could_not_read = False
-        self._traces: list[EtlSource] = []
+        self.could_not_read = False
+        self._with_skipped: list[EtlSource | OtlpJsonSource] = []
         names = [name for name in self.files if name.startswith(JOURNAL)]
         self.journals = {name: _journal(name) for name in names}
 
@@ -85,7 +94,7 @@ class Input:
 
     def on_unreadable(self, name: str, error: Exception) -> None:
         """Report a file that cannot be read, or not to its end."""
-        self._could_not_read = True
+        self.could_not_read = True
         why = getattr(error, "strerror", None) or str(error)
         say(f"eliot-etw: {name}: {why}")
 
@@ -103,15 +112,15 @@ class Input:
         if self._bad_lines:
             lines = "1 line was" if self._bad_lines == 1 else f"{self._bad_lines:,} lines were"
             say(f"eliot-etw: {lines} skipped, being no messages.")
-        for trace in self._traces:
-            say_of_trace(trace.name, trace.skipped, trace.problems)
+        for one in self._with_skipped:
+            say_of_trace(one.name, one.skipped, one.problems)
         for journal in self.journals.values():
             for line in journal.hint.splitlines():
                 say(f"{journal.name}: {line}")
-        if not shown and not self._could_not_read:
+        if not shown and not self.could_not_read:
             why = "nothing matches" if self.count else "there are no messages"
             say(f"eliot-etw: Nothing to show: {why}.")
-        return 2 if self._could_not_read else 0
+        return 2 if self.could_not_read else 0
 
     def _readable(self, name: str) -> Source:
         """Read a file as far as possible, and report what went wrong then."""
@@ -128,26 +137,34 @@ class Input:
             return self.journals[name]
         if is_trace(name):
             return self._trace(name)
-        _refuse_compressed_trace(_head(name))
-        return self._lines(name)
+        return self._text(name, _head(name))
 
     def _standard_input(self) -> Source:
         """Choose how to read standard input, of which only the beginning can be looked at."""
         file = _standard_input()
         head = file.peek(_PEEKED_BYTES) if isinstance(file, io.BufferedReader) else b""
         if not _begins_a_trace(head):
-            _refuse_compressed_trace(head)
-            return self._lines(file, "<stdin>")
+            return self._text(file, head, "<stdin>")
         return self._trace(trace_of_standard_input(), "<stdin>")
 
-    def _lines(self, file: str | BinaryIO, name: str | None = None) -> Source:
-        return FileSource(file, name=name, on_bad_line=self.on_bad_line)
+    def _text(self, file: str | BinaryIO, head: bytes, name: str | None = None) -> Source:
+        """Choose how to read what is no trace, but may be one that was compressed."""
+        head = _decompressed(head)
+        if _begins_a_trace(head):
+            raise OSError(errno.EIO, "is a trace that was compressed; decompress it first")
+        if not _BEGINS_OTLP.search(head):
+            return FileSource(file, name=name, on_bad_line=self.on_bad_line)
+        from eliot_etw.sources import OtlpJsonSource  # noqa: PLC0415 - most logs are none
+
+        source = OtlpJsonSource(file, name=name, on_bad_line=self.on_bad_line)
+        self._with_skipped.append(source)
+        return source
 
     def _trace(self, file: str | BinaryIO, name: str | None = None) -> Source:
         from eliot_etw.sources import EtlSource  # noqa: PLC0415 - most logs are none
 
         trace = EtlSource(file, name=name)
-        self._traces.append(trace)
+        self._with_skipped.append(trace)
         return trace
 
 
@@ -176,6 +193,11 @@ def _journal(name: str) -> JournalSource:
         raise click.UsageError(str(error)) from None
 
 
+def is_otlp(name: str) -> bool:
+    """Say whether a file is to be read as OTLP: by its content."""
+    return _BEGINS_OTLP.search(_decompressed(_head(name))) is not None
+
+
 def is_trace(name: str) -> bool:
     """Say whether a file is to be read as a trace: by its content, or if it is called one."""
     if name.lower().endswith(".etl"):
@@ -191,14 +213,13 @@ def _head(name: str) -> bytes:
     return b""
 
 
-def _refuse_compressed_trace(head: bytes) -> None:
-    """Raise OSError if a file that begins so is a trace that was compressed as a whole."""
+def _decompressed(head: bytes) -> bytes:
+    """Return how a file begins that may be compressed, and of which this is the beginning."""
     plain_head = b""
     with suppress(OSError, MissingDependency):  # it is but a part, and who reads it may say why
         for chunk in plain(iter((head,)), ""):
             plain_head += chunk
-    if _begins_a_trace(plain_head):
-        raise OSError(errno.EIO, "is a trace that was compressed; decompress it first")
+    return plain_head
 
 
 def _begins_a_trace(head: bytes) -> bool:

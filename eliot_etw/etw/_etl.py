@@ -36,6 +36,7 @@ if TYPE_CHECKING:
 __all__ = ["EtlReader", "EtlWriter", "read_etl"]
 
 _LONGEST_RECORD = 0xFFFF
+_SEARCHED_BYTES = 1 << 20
 _CIRCULAR = 0x2
 _COMPRESSED_MODE = 0x4000000
 
@@ -123,6 +124,23 @@ class EtlReader:
                 self._damaged(f"an event of {iso_time(event.ticks) or event.ticks}: {error}")
             else:
                 yield event, decoded
+
+    def may_hold(self, data: bytes) -> bool:
+        """Say whether bytes may be in the trace: quickly, by no more than looking for them.
+
+        Raises:
+            OSError: If the file cannot be read any longer.
+        """
+        if self.header.log_file_mode & _COMPRESSED_MODE:
+            return True
+        with self._open() as file:
+            file.seek(0)
+            seen = b""
+            while chunk := file.read(_SEARCHED_BYTES):
+                seen = seen[-len(data) :] + chunk
+                if data in seen:
+                    return True
+        return False
 
     def _report(self, problem: str) -> None:
         """Keep what is to be said, within bounds."""

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from eliot_etw.sources.file import FileSource, FollowedFile
     from eliot_etw.sources.journald import FollowedJournal, JournalSource
     from eliot_etw.sources.merged import merge_by_time
+    from eliot_etw.sources.otlp import OtlpJsonSource
 
 _MODULES = {
     "BadLine": "_lines",
@@ -24,6 +25,7 @@ _MODULES = {
     "FollowedFile": "file",
     "FollowedJournal": "journald",
     "JournalSource": "journald",
+    "OtlpJsonSource": "otlp",
     "merge_by_time": "merged",
 }
 
@@ -34,6 +36,7 @@ __all__ = [
     "FollowedFile",
     "FollowedJournal",
     "JournalSource",
+    "OtlpJsonSource",
     "merge_by_time",
 ]
 

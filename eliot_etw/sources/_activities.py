@@ -53,7 +53,7 @@ class _Activity:
         self.last = 0
         self.provider = event.provider_id
         self.name = name
-        self.origin = _origin(event)
+        self.origin = origin(event)
 
     def next_level(self) -> list[int]:
         """Take the next place within it."""
@@ -110,12 +110,19 @@ class ActivityTracker:
             (self._new_task(), [1]) if activity is None else (activity.task, activity.next_level())
         )
         message: MessageDict = {MESSAGE_TYPE: json_value(decoded.name)}
-        _add_fields(message, event, decoded)
+        _add_fields(message, event, decoded.as_dict())
         if opcode != _INFO:
             message["etw:opcode"] = opcode
         if activity is None:
             _add_ids(message, event)
         return _placed(message, event, task, level)
+
+    def beside(self, event: EtlEvent, name: str, fields: dict[str, Any]) -> MessageDict:
+        """Make a message outside any action, of what an event holds in a form of its own."""
+        self._count += 1
+        message: MessageDict = {MESSAGE_TYPE: json_value(name)}
+        _add_fields(message, event, fields)
+        return _placed(message, event, self._new_task(), [1])
 
     def _start(self, event: EtlEvent, decoded: DecodedEvent, activity_id: UUID) -> MessageDict:
         """Begin an action, and give its first message."""
@@ -135,7 +142,7 @@ class ActivityTracker:
             activity = _Activity(parent.task, tuple(parent.next_level()), event, name)
         self._remember(key, activity)
         message: MessageDict = {ACTION_TYPE: name, ACTION_STATUS: STARTED}
-        _add_fields(message, event, decoded)
+        _add_fields(message, event, decoded.as_dict())
         _add_ids(message, event)
         return _placed(message, event, activity.task, activity.next_level())
 
@@ -148,7 +155,7 @@ class ActivityTracker:
             ACTION_TYPE: name,
             ACTION_STATUS: FAILED if event.level in _ERROR_LEVELS else SUCCEEDED,
         }
-        _add_fields(message, event, decoded)
+        _add_fields(message, event, decoded.as_dict())
         if stack is None:
             _add_ids(message, event)
             # Its start would have been the first.
@@ -214,18 +221,18 @@ class ActivityTracker:
         return str(UUID(bytes=blake2b(number, key=self._seed, digest_size=16).digest()))
 
 
-def _add_fields(message: MessageDict, event: EtlEvent, decoded: DecodedEvent) -> None:
+def _add_fields(message: MessageDict, event: EtlEvent, values: dict[str, Any]) -> None:
     """Add the event's fields, and what is known besides; no name means two things."""
-    fields: dict[str, Any] = json_value(decoded.as_dict())
+    fields: dict[str, Any] = json_value(values)
     for name, value in fields.items():
         if name in _OWN_NAMES or name.startswith(_OWN_PREFIX):
             taken = {*fields, *message}
             name = name_beside(f"event:{name}", taken)  # noqa: PLW2901 - the name it gets
         message[name] = value
-    message.update(_origin(event))
+    message.update(origin(event))
 
 
-def _origin(event: EtlEvent) -> MessageDict:
+def origin(event: EtlEvent) -> MessageDict:
     """Say where an event comes from."""
     return {
         "etw:provider": json_value(event.provider_name) or str(event.provider_id),

@@ -30,7 +30,7 @@ _key = itemgetter(0, 1, 2)
 
 @final
 class Sorted(Generic[_T]):
-    """Takes values in any order, and gives them by name and time.
+    """Takes values in any order, and gives them, once, by name and time.
 
     Beyond its budget it keeps them in a private temporary SQLite database: it has no name, is
     emptied with the process, and lives where the environment variable ``SQLITE_TMPDIR`` or
@@ -64,8 +64,9 @@ class Sorted(Generic[_T]):
     def __iter__(self) -> Iterator[_T]:
         """Give all values in order. Raises OSError as `add` does."""
         if self._database is None:
-            self._items.sort(key=_key)
-            yield from (value for _, _, _, value in self._items)
+            self._items.sort(key=_key, reverse=True)
+            while self._items:
+                yield self._items.pop()[3]
             return
         self._put_away()
         for (body,) in self._database.execute("SELECT body FROM items ORDER BY name, time, turn"):

@@ -5,13 +5,19 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import BinaryIO, final
 
 from eliot_etw._written import place_of
 from eliot_etw.etw import read_etl
+from eliot_etw.etw._etl import EtlReader
 from eliot_etw.etw._event_message import message_of
+from eliot_etw.exceptions import InvalidEvent
 from eliot_etw.sources._activities import ActivityTracker
+from eliot_etw.sources._common_schema import VERSION_FIELD, Metrics, is_metrics, span_or_log
 from eliot_etw.sources._lines import name_of
+from eliot_etw.sources._spans import SpanMessages
+from eliot_etw.sources.merged import merge_by_time
 from eliot_etw.typing import MessageDict
 
 
@@ -22,8 +28,10 @@ class EtlSource:
     Events that `EtwDestination` and `EtlFileDestination` wrote are the messages that were logged.
     Any other event becomes a message too: its fields by name, its name as the type, and
     ``etw:provider``, ``etw:level``, ``etw:pid`` and ``etw:tid``. Where events have start and stop
-    opcodes and activity ids, they are actions in a tree. What is no TraceLogging event is left
-    out and counted; of a damaged trace all is given that can be read.
+    opcodes and activity ids, they are actions in a tree. What OpenTelemetry's exporters wrote, in
+    whatever language, is spans as actions, log records as messages in them, and of metrics each
+    data point as a message. What is no TraceLogging event is left out and counted; of a damaged
+    trace all is given that can be read.
 
     Args:
         file: A path, or a file opened for bytes that can seek. A path is opened anew by each
@@ -36,9 +44,11 @@ class EtlSource:
         skipped: How much the last iteration left out so far, by kind: ``system``, ``classic``,
             ``manifest``, ``WPP``, ``error`` and ``unknown`` records; what is ``damaged``; events
             that Windows lost before they were written (``lost``), and whole buffers of them
-            (``lost_buffers``); messages without a usable place in a task (``misplaced``); and
-            activities whose end was not waited for (``unfinished``), because too many were open.
-        problems: What was damaged and where, as text; the first hundred.
+            (``lost_buffers``); messages without a usable place in a task (``misplaced``);
+            activities whose end was not waited for (``unfinished``), because too many were open;
+            and traces of OpenTelemetry that fell apart (``split``), being larger than memory.
+        problems: What was damaged and where, as text; the first hundred. And what to install, if
+            metrics could not be read for want of it.
     """
 
     def __init__(
@@ -51,19 +61,46 @@ class EtlSource:
 
     def __iter__(self) -> Iterator[MessageDict]:
         reader = read_etl(self._file)
-        header = reader.header
         self.skipped, self.problems = reader.skipped, reader.problems
+        more: Counter[str] = Counter(reader.header.lost)
+        try:
+            if not reader.may_hold(VERSION_FIELD):
+                yield from self._of_events(reader, more)
+                return
+            with SpanMessages() as spans:
+                _gather(reader, spans)
+                yield from merge_by_time([spans, self._of_events(reader, more)])
+                more += spans.skipped
+        finally:
+            self.skipped += more
+
+    def _of_events(self, reader: EtlReader, more: Counter[str]) -> Iterator[MessageDict]:
+        """Give the messages of all events but spans and log records; count what is left out."""
+        header = reader.header
         tracker = ActivityTracker(f"{header.start_ticks} {header.logger_name}")
-        misplaced = 0
+        metrics = Metrics(reader.problems.append)
         try:
             for event, decoded in reader.decoded():
                 message = message_of(event, decoded)
-                if message is None:
+                if message is not None:
+                    if place_of(message):
+                        yield message
+                    else:
+                        more["misplaced"] += 1
+                elif is_metrics(event, decoded):
+                    for point in metrics.points(event, decoded):
+                        yield tracker.beside(event, point.pop("metric", decoded.name), point)
+                elif span_or_log(event, decoded) is None:
                     yield tracker.message(event, decoded)
-                elif place_of(message):
-                    yield message
-                else:
-                    misplaced += 1
         finally:
-            self.skipped += header.lost
-            self.skipped += Counter(misplaced=misplaced, unfinished=tracker.given_up)
+            more["unfinished"] = tracker.given_up
+
+
+def _gather(reader: EtlReader, spans: SpanMessages) -> None:
+    """Take the spans and log records of a trace."""
+    for event in reader:
+        if VERSION_FIELD in event.metadata:
+            with suppress(InvalidEvent):  # who reads the other events will count it
+                found = span_or_log(event, event.decode())
+                if found is not None:
+                    spans.add(found, len(event.metadata) + len(event.payload))

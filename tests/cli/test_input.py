@@ -127,7 +127,7 @@ class TestReports:
         assert call("tree", "--follow", trace) == (
             2,
             "",
-            f"eliot-etw: {trace}: is a trace; only a log of lines can be followed\n",
+            f"eliot-etw: {trace}: is a trace; only a log of messages can be followed\n",
         )
 
 

@@ -287,6 +287,17 @@ class TestFile:
         data = header + buffer(records(1, 2), flags=COMPRESSED)
         assert [1, 2, 3] == read(data + buffer(records(3), flags=COMPRESSED))[0]
 
+    def test_may_hold(self, tmp_path, monkeypatch):
+        """Bytes are found wherever they are in the file; a compressed one may hold any."""
+        written(tmp_path / "x.etl", event())
+        reader = read_etl(tmp_path / "x.etl")
+        for size in (1 << 20, 7, 1):
+            monkeypatch.setattr("eliot_etw.etw._etl._SEARCHED_BYTES", size)
+            assert reader.may_hold(b"an-event")
+            assert not reader.may_hold(b"another-event")
+        compressed = buffer(log_header(mode=0x4000001), size=512)
+        assert read_etl(io.BytesIO(compressed)).may_hold(b"an-event")
+
     def test_events_without_schema(self):
         """Events that only a manifest could explain are counted."""
         record = bytearray(records(1))

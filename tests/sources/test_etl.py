@@ -1,6 +1,7 @@
 """Tests of reading messages back from traces."""
 
 import io
+from collections import Counter
 from pathlib import Path
 from uuid import UUID
 
@@ -10,6 +11,13 @@ from eliot_etw.etw import EtlWriter, EventEncoder, Field, InType, OutType, Schem
 from eliot_etw.exceptions import InvalidTrace
 from eliot_etw.sources import EtlSource
 from tests.etw._traces import CONTENTS, NOW, event, sample
+from tests.sources._common_schema_events import (
+    PARENT,
+    TRACE,
+    log_event,
+    metrics_event,
+    span_event,
+)
 
 
 def written(path, *events):
@@ -109,3 +117,65 @@ class TestDamage:
             next(iterator)
             iterator.close()
             assert 1 == source.skipped["damaged"]
+
+
+class TestOpenTelemetry:
+    """What its exporters wrote, in whatever language."""
+
+    def test_spans(self, tmp_path):
+        """Spans are actions in one tree for each trace, log records messages in them, by time."""
+        within = {"ext_dt": {"traceId": TRACE, "spanId": PARENT}}
+        path = written(
+            tmp_path / "x.etl",
+            event(NOW - 10**6, payload=b"x\0"),
+            log_event(part_a=within, part_c={"n": 1}, ticks=NOW + 2),
+            span_event({"parentId": PARENT, "name": "inner"}, ticks=NOW + 10**7),
+            span_event({"name": "outer", "startTime": "2025-06-15T15:06:39Z"}, span_id=PARENT,
+                       part_a={"time": "2025-06-15T15:06:42Z"}, ticks=NOW + 2 * 10**7),
+        )  # fmt: skip
+        source = EtlSource(path)
+        messages = list(source)
+        assert messages == list(source)
+        assert {} == +source.skipped - Counter(system=99)
+        task = "5b8efff7-9803-8103-d269-b633813fc60c"
+        assert [
+            (task, [1], "outer"),
+            (messages[1]["task_uuid"], [1], "an-event"),
+            (task, [2, 1], "inner"),
+            (task, [3], "otel:log"),
+            (task, [2, 2], "inner"),
+            (task, [4], "outer"),
+        ] == [
+            (m["task_uuid"], m["task_level"], m.get("action_type") or m["message_type"])
+            for m in messages
+        ]
+        times = [message["timestamp"] for message in messages]
+        assert sorted(times) == times
+        assert ("Their-Provider", 1) == (messages[3]["etw:provider"], messages[3]["n"])
+
+    def test_damaged(self, tmp_path):
+        """One that is damaged is counted once."""
+        made = span_event()
+        path = written(tmp_path / "x.etl", made._replace(payload=made.payload[:-1]), log_event())
+        source = EtlSource(path)
+        assert 1 == len(list(source))
+        assert 1 == source.skipped["damaged"]
+
+    def test_metrics(self, tmp_path):
+        """Each data point is a message; what cannot be decoded is one, too."""
+        service = pytest.importorskip(
+            "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2"
+        )
+        request = service.ExportMetricsServiceRequest()
+        metric = request.resource_metrics.add().scope_metrics.add().metrics.add(name="orders")
+        for number in (1, 2):
+            metric.gauge.data_points.add().as_int = number
+        events = metrics_event(request.SerializeToString()), metrics_event(b"\xff", NOW + 1)
+        source = EtlSource(written(tmp_path / "x.etl", *events))
+        first, second, third = source
+        assert ("orders", 1, [1]) == (first["message_type"], first["value"], first["task_level"])
+        assert 2 == second["value"]
+        assert first["task_uuid"] != second["task_uuid"]
+        assert ("otlp_metrics", 1) == (third["message_type"], third["size_bytes"])
+        (problem,) = source.problems
+        assert "metrics must be a request of OTLP" in problem

@@ -1,0 +1,244 @@
+"""``eliot-etw convert``: logs of any kind into one file of one kind."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO, Final, Protocol, final
+
+import click
+
+from eliot_etw._json import encode_line
+from eliot_etw.cli._input import Input, files_argument, say
+from eliot_etw.destinations.etl import EtlFileDestination
+from eliot_etw.otlp._json import encode_logs, encode_spans
+from eliot_etw.otlp._model import Log, Span
+from eliot_etw.otlp._spans_of import SpanMaker, messages_in
+from eliot_etw.typing import MessageDict
+
+_KINDS: Final = ("json", "etl", "otlp-json")
+# By what a name ends with; the first that fits counts.
+_SUFFIXES: Final = {
+    ".etl": "etl",
+    **dict.fromkeys((".otlp", ".otlp.json", ".otlp.jsonl", ".otlp.ndjson"), "otlp-json"),
+    **dict.fromkeys((".json", ".jsonl", ".ndjson", ".log"), "json"),
+}
+_COMPRESSED: Final = (".gz", ".xz", ".zst")
+# So many messages are put into one request of OTLP.
+_MESSAGES_A_REQUEST: Final = 512
+
+_EPILOG = """\b
+Examples:
+  eliot-etw convert app.log -o app.etl
+      A trace for PerfView and WPA.
+  eliot-etw convert app.log.1.gz app.log -o app.otlp.jsonl
+      What the OpenTelemetry collector's receiver "otlpjsonfile" reads.
+  eliot-etw convert collector.jsonl trace.etl --to json -o - | gzip > all.log.gz
+      Spans, log records and events of a trace as one log.
+
+\b
+Without --to, OUTPUT's name says the kind: .etl; .json, .jsonl, .ndjson and .log for
+json; .otlp.json, .otlp.jsonl, .otlp.ndjson and .otlp for otlp-json.
+"""
+
+_HELP = """\
+Write logs of any kind, merged by time, into one file of one kind.
+
+The kinds are lines of JSON as Eliot has them (json), traces of Windows (etl), and
+OpenTelemetry's lines of JSON (otlp-json). What an input holds that is no message is
+reported and left out. OUTPUT gets its name when it is whole; "-" is standard output.
+"""
+
+
+@click.command(name="convert", help=_HELP, epilog=_EPILOG)
+@files_argument
+@click.option("--to", "kind", type=click.Choice(_KINDS), help="What OUTPUT shall be.")
+@click.option(
+    "-o", "--output", metavar="OUTPUT", required=True, type=click.Path(), help="Where to write."
+)
+def command(files: tuple[str, ...], *, kind: str | None, output: str) -> Callable[[], int]:
+    """Look at the options, and return what is to be run."""
+    source = Input(files)
+    chosen = kind or _kind_of(output)
+    if output == "-":
+        if chosen == "etl":
+            msg = "A trace cannot be written to standard output: name a file."
+            raise click.UsageError(msg)
+        return partial(_to_standard_output, source, chosen)
+    if output.lower().endswith(_COMPRESSED):
+        msg = f"OUTPUT must be no compressed file, got {output!r}: use -o - and a pipe."
+        raise click.UsageError(msg)
+    if any(_is_same(name, output) for name in source.files):
+        msg = f"OUTPUT must be no input, got {output!r}: take another name."
+        raise click.UsageError(msg)
+    return partial(_to_file, source, chosen, output)
+
+
+def _kind_of(output: str) -> str:
+    """Say what a file of this name is. Raises UsageError if the name does not say."""
+    for suffix, kind in _SUFFIXES.items():
+        if output.lower().endswith(suffix):
+            return kind
+    msg = f"--to must say what to write ({', '.join(_KINDS)}): {output!r} does not."
+    raise click.UsageError(msg)
+
+
+def _is_same(name: str, output: str) -> bool:
+    """Say whether an input is the file that shall be written."""
+    with suppress(OSError, ValueError):  # there is no such file, or input is none
+        status = os.fstat(sys.stdin.fileno()) if name == "-" else os.stat(name)
+        return os.path.samestat(status, os.stat(output))
+    return False
+
+
+class _Writer(Protocol):
+    """Writes messages in one form."""
+
+    def write(self, message: MessageDict) -> None:
+        """Write a message."""
+
+    def finish(self) -> None:
+        """Write what waits, and say what could not be written as it was."""
+
+
+@final
+class _Lines:
+    """Writes lines of JSON."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+
+    def write(self, message: MessageDict) -> None:
+        self._file.write(encode_line(message))
+
+    def finish(self) -> None:
+        self._file.flush()
+
+
+@final
+class _Requests:
+    """Writes requests of OTLP: spans, and the messages that belong to none as log records."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._maker = SpanMaker()
+        self._spans: list[Span] = []
+        self._logs: list[Log] = []
+        self._count = 0
+
+    def write(self, message: MessageDict) -> None:
+        for item in self._maker.add(message):
+            self._add(item)
+
+    def finish(self) -> None:
+        for span in self._maker.rest():
+            self._add(span)
+        self._write_out()
+        self._file.flush()
+
+    def _add(self, item: Span | Log) -> None:
+        if isinstance(item, Span):
+            self._spans.append(item)
+        else:
+            self._logs.append(item)
+        self._count += messages_in(item)
+        if self._count >= _MESSAGES_A_REQUEST:
+            self._write_out()
+
+    def _write_out(self) -> None:
+        if self._spans:
+            self._file.write(encode_spans(self._spans))
+        if self._logs:
+            self._file.write(encode_logs(self._logs))
+        self._spans.clear()
+        self._logs.clear()
+        self._count = 0
+
+
+@final
+class _Trace:
+    """Writes a trace."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        self._name = name
+        self._destination = EtlFileDestination(path, flush_interval_s=1.0)
+
+    def write(self, message: MessageDict) -> None:
+        self._destination(message)
+
+    def __enter__(self) -> _Trace:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        with suppress(OSError):  # of something that went wrong before, which is what is told
+            self._destination.close()
+
+    def finish(self) -> None:
+        self._destination.close()
+        cut = self._destination.stats()["truncated"]
+        if cut:
+            messages = "1 message was" if cut == 1 else f"{cut:,} messages were"
+            say(
+                f"eliot-etw: {self._name}: {messages} cut, for an event has at most 64 KiB; "
+                "eliot:truncated in each says of what."
+            )
+
+
+_WRITERS: Final[dict[str, Callable[[BinaryIO], _Writer]]] = {
+    "json": _Lines,
+    "otlp-json": _Requests,
+}
+
+
+def _to_standard_output(source: Input, kind: str) -> int:
+    """Write everything to standard output."""
+    _write(source, _WRITERS[kind](sys.stdout.buffer))
+    return source.finish(source.count > 0)
+
+
+def _to_file(source: Input, kind: str, name: str) -> int:
+    """Write everything to a file, which gets its name at the end."""
+    # What a link names is written, not the link.
+    path = Path(os.path.realpath(name))
+    try:
+        if path.exists() and not path.is_file():  # a device or a pipe, which stays what it is
+            _write_all(source, kind, path, name)
+        else:
+            _replace(source, kind, path, name)
+    except OSError as error:
+        say(f"eliot-etw: cannot write: {name}: {error.strerror or error}")
+        return 1
+    return source.finish(source.count > 0)
+
+
+def _replace(source: Input, kind: str, path: Path, name: str) -> None:
+    """Write everything to a new file, and put it in the place of the one that is there."""
+    with TemporaryDirectory(prefix=".eliot-etw-", dir=path.parent) as folder:
+        unfinished = Path(folder, path.name)
+        _write_all(source, kind, unfinished, name)
+        if source.count or not source.could_not_read:
+            with suppress(FileNotFoundError):
+                shutil.copymode(path, unfinished)
+            os.replace(unfinished, path)
+
+
+def _write_all(source: Input, kind: str, path: Path, name: str) -> None:
+    """Write everything to a file of any name."""
+    if kind == "etl":
+        with _Trace(path, name) as trace:
+            _write(source, trace)
+    else:
+        with open(path, "wb") as file:
+            _write(source, _WRITERS[kind](file))
+
+
+def _write(source: Input, writer: _Writer) -> None:
+    for message in source:
+        writer.write(message)
+    writer.finish()

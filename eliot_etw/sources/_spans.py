@@ -1,0 +1,83 @@
+"""Spans and log records as messages in the order of their times, in bounded memory."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import groupby
+from types import TracebackType
+from typing import Final, final
+
+from eliot_etw._json import encode_line
+from eliot_etw._written import WrittenMessage, place_of
+from eliot_etw.otlp._messages_of import MessageMaker
+from eliot_etw.otlp._model import Log, Span
+from eliot_etw.sources._sorted import Sorted
+from eliot_etw.typing import MessageDict
+
+_NS_PER_S: Final = 10**9
+
+
+@final
+class SpanMessages:
+    """Takes spans and log records in any order, and gives the messages that they tell of.
+
+    A program tells of a span when it is over, and perhaps of each in another file: so all must be
+    known before the first message can be given. Traces are looked at one by one.
+    """
+
+    def __init__(self) -> None:
+        self._items: Sorted[Span | Log] = Sorted()
+        self._messages: Sorted[MessageDict] = Sorted()
+        self.skipped: Counter[str] = Counter()
+        """How many messages were ``misplaced``, for they have no usable place in a task; and how
+        many traces were ``split``, for there was more of each than fits into memory."""
+
+    def add(self, item: Span | Log, size_bytes: int) -> None:
+        """Take a span or log record.
+
+        Args:
+            item: Which.
+            size_bytes: About how long it was where it was read.
+
+        Raises:
+            OSError: If the disk for temporary files is full.
+        """
+        self._items.add(item, item.trace_id or "", _time_s(item), size_bytes)
+
+    def __iter__(self) -> Iterator[MessageDict]:
+        """Give all messages. Raises OSError as `add` does."""
+        for _, items in groupby(self._items, key=lambda item: item.trace_id):
+            maker = MessageMaker()
+            for item in items:
+                for message in maker.add(item):
+                    self._sort_in(message, item)
+            for message in maker.rest():
+                self._sort_in(message, item)
+            self.skipped += Counter(split=maker.split)
+        yield from self._messages
+
+    def __enter__(self) -> SpanMessages:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._items.close()
+        self._messages.close()
+
+    def _sort_in(self, message: MessageDict, item: Span | Log) -> None:
+        """Keep a message; one without a time has that of what it was made of."""
+        if not place_of(message):
+            self.skipped["misplaced"] += 1
+            return
+        time = WrittenMessage(message).timestamp
+        time_s = _time_s(item) if time is None else time
+        self._messages.add(message, "", time_s, len(encode_line(message)))
+
+
+def _time_s(item: Span | Log) -> float:
+    return (item.start_ns if isinstance(item, Span) else item.time_ns) / _NS_PER_S

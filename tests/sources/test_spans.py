@@ -1,0 +1,63 @@
+"""Tests of spans and log records as messages."""
+
+import pytest
+
+from eliot_etw.otlp._messages_of import MessageMaker
+from eliot_etw.otlp._model import Log
+from eliot_etw.otlp._spans_of import SpanMaker
+from eliot_etw.sources import _spans
+from eliot_etw.sources._spans import SpanMessages
+
+
+def through(*messages):
+    """Make spans of messages, and messages of these; return them and what was left out."""
+    maker = SpanMaker()
+    with SpanMessages() as spans:
+        for message in messages:
+            for item in maker.add(message):
+                spans.add(item, 10)
+        for item in maker.rest():
+            spans.add(item, 10)
+        return list(spans), spans.skipped
+
+
+def message(task="a-task", level=(1,), **fields):
+    """Make a message."""
+    return {"timestamp": 5.0, "task_uuid": task, "task_level": [*level], **fields}
+
+
+def test_ours():
+    """What was made of messages is the same messages, by time; those without one, too."""
+    start = message(action_type="do", action_status="started")
+    late = message(level=(3,), message_type="late", timestamp=9.0)
+    early = message(level=(2,), message_type="early", timestamp=7.0)
+    found, skipped = through(late, start, early)
+    assert [start, early, late] == found
+    assert {} == skipped
+    timeless = {"task_uuid": "x", "task_level": [1], "timestamp": None, "message_type": "m"}
+    assert [timeless, start] == through(start, timeless)[0]
+
+
+def test_misplaced():
+    """A message without a place in a task is counted, not given."""
+    assert ([], {"misplaced": 1}) == through({"message_type": "nowhere", "timestamp": 1.0})
+
+
+def test_split(monkeypatch):
+    """Traces that are too large are counted, each for itself."""
+    monkeypatch.setattr(_spans, "MessageMaker", lambda: MessageMaker(max_held=2))
+    logs = [Log(time_ns=n, trace_id=f"{n % 2 + 1:032x}", body="x") for n in range(10)]
+    with SpanMessages() as spans:
+        for log in logs:
+            spans.add(log, 10)
+        assert 10 == len(list(spans))
+        assert 2 <= spans.skipped["split"] <= 8
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_closed(count):
+    """One that nobody has read to the end gives its room back."""
+    with SpanMessages() as spans:
+        for n in range(count):
+            spans.add(Log(time_ns=n), 1 << 30)
+    assert count == bool(spans._items._database)
