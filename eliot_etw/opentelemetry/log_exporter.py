@@ -7,9 +7,7 @@ from time import time_ns
 from typing import Any, Final, final
 from uuid import UUID
 
-from eliot_etw._counter import Counter
 from eliot_etw._require import require
-from eliot_etw.etw._encode import provider_traits
 from eliot_etw.opentelemetry._common_schema import (
     CRITICAL,
     ERROR,
@@ -23,11 +21,11 @@ from eliot_etw.opentelemetry._common_schema import (
     Draft,
     Encoded,
     Int16,
-    SchemaEncoder,
     descriptor,
     head_bytes,
 )
-from eliot_etw.opentelemetry._event_output import TraceFile, open_output
+from eliot_etw.opentelemetry._event_exporter import EventExporter
+from eliot_etw.opentelemetry._event_output import TraceFile
 
 require("opentelemetry.sdk", feature="EtwLogExporter", extra="otel")
 
@@ -58,7 +56,7 @@ _UNSPECIFIED: Final = SeverityNumber.UNSPECIFIED
 
 
 @final
-class EtwLogExporter(LogRecordExporter):
+class EtwLogExporter(EventExporter, LogRecordExporter):
     """Writes each log record as one event, as Common Schema 4.0 says.
 
     Give it to an `EtwLogRecordProcessor`, which does nothing while nobody listens, or to any
@@ -102,20 +100,15 @@ class EtwLogExporter(LogRecordExporter):
             ValueError: If the name is none that all tools can work with, the group is no GUID, or
                 a name cannot be that of an event or a field.
         """
-        if not event_name or "\0" in event_name:
-            msg = f"event_name must be text without NUL, got {event_name!r}. Leave it out."
-            raise ValueError(msg)
-        self._encoder = SchemaEncoder(
-            provider_traits(provider_name, group),
+        super().__init__(
+            provider_name,
+            file=file,
+            group=group,
+            event_name=event_name,
             resource_attributes=resource_attributes,
-            default_name=event_name,
             is_c_first=True,
         )
-        self._event_name = event_name
         self._uses_record_names = uses_record_names
-        self._errors = Counter()
-        # Last, when nothing can go wrong any more.
-        self._output = open_output(provider_name, file=file, group=group)
 
     def export(self, batch: Sequence[ReadableLogRecord]) -> LogRecordExportResult:
         """Write records, those that somebody wants.
@@ -191,35 +184,6 @@ class EtwLogExporter(LogRecordExporter):
         given = {field: value for field, value in part_b.items() if value is not None}
         draft = Draft(event_name, head, trace_id != NO_ID, given, items)
         return self._encoder.encode(draft, parts, shape)
-
-    def shutdown(self) -> None:
-        """Take no more records: end the registration, or finish the trace. May be called twice."""
-        self._output.close()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Hand to the operating system what waits for a trace; say whether it took all.
-
-        Args:
-            timeout_millis: Is not needed: nothing here waits for anybody.
-        """
-        return self._output.flush()
-
-    def stats(self) -> dict[str, int]:
-        """Count records since the start, but for those that nobody wanted.
-
-        Returns:
-            ``written``: what Windows, or the trace, took; ``failed``: what it refused, and the
-            same by Windows's error code, such as ``failed_8``; ``after_close``: what came too
-            late; ``errors``: what could not be made an event; ``truncated``: events of which
-            something was cut; ``renamed``: events with an attribute that had to give way to
-            another of its name; ``schema_fallbacks``: events that share a schema with others,
-            because there were too many; ``schemas``: how many there are.
-        """
-        return {
-            **self._output.stats(),
-            "errors": self._errors.value,
-            **self._encoder.stats(),
-        }
 
 
 @final
