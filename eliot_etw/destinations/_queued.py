@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from _thread import allocate_lock, get_ident
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
+from math import inf
 from threading import Thread
 from time import monotonic, sleep, time
 from typing import Any, Final, Literal, TypeAlias, get_args
@@ -48,13 +50,17 @@ class Queued(ABC):
         """Say how many may wait, and what happens to more; `_forget` makes the queue.
 
         Raises:
-            ValueError: If `max_queued` is less than 1, or `when_full` is none of the three.
+            ValueError: If `max_queued` is less than 1, `when_full` is none of the three, or
+                `block_timeout_s` is negative or infinite.
         """
         if max_queued < 1:
             msg = f"max_queued must be at least 1, got {max_queued!r}. Say how many may wait."
             raise ValueError(msg)
         if when_full not in get_args(WhenFull):
             msg = f"when_full must be one of {get_args(WhenFull)}, got {when_full!r}. Choose one."
+            raise ValueError(msg)
+        if not 0 <= block_timeout_s < inf:
+            msg = f"block_timeout_s must be 0 or more, got {block_timeout_s!r}. Try 1.0."
             raise ValueError(msg)
         self._max_queued = max_queued
         self._crowded_from = max(1, max_queued // 2)
@@ -72,6 +78,7 @@ class Queued(ABC):
 
     def _forget(self) -> None:
         """Begin with an empty queue and no writer: at first, and in a forked child."""
+        self._pid = os.getpid()
         self._queue: deque[Any] = deque()
         self._dropped = Counter()
         # Whether whoever queues a message has to wake the writer, or be in its place.
@@ -87,8 +94,20 @@ class Queued(ABC):
         self._told = 0
         self._told_at = -_BETWEEN_REPORTS_S
 
+    def _notice_fork(self) -> None:
+        """Begin anew with what is queued, if the process was forked without Python's knowing.
+
+        As servers in C do: the writer is not in this process. It is looked for where the queue is
+        crowded, and at the end; to ask for the process at each message would cost too much.
+        """
+        if self._pid != os.getpid():
+            queue = self._queue
+            self._forget()
+            self._queue = queue
+
     def _has_room(self) -> bool:
         """Say whether there is room for one more message, when many are queued; or make it."""
+        self._notice_fork()
         if self._is_napping:
             self._ring()
         if len(self._queue) < self._max_queued:

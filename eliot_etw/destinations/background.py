@@ -7,7 +7,6 @@ import sys
 from _thread import allocate_lock, get_ident
 from collections.abc import Sequence
 from contextlib import suppress
-from math import inf
 from time import monotonic, sleep
 from typing import Any, Final, TypeAlias
 from weakref import WeakSet
@@ -79,9 +78,6 @@ class BackgroundDestination(Queued, Wrapper):
         """
         Wrapper.__init__(self, inner)
         Queued.__init__(self, max_queued, when_full, block_timeout_s)
-        if not 0 <= block_timeout_s < inf:
-            msg = f"block_timeout_s must be 0 or more, got {block_timeout_s!r}. Try 1.0."
-            raise ValueError(msg)
         # What the destination inside logs must not come to it again, for ever.
         self._inner_may_log = not self.is_leaf
         # To the dispatcher: here, nothing logs in the thread that called.
@@ -230,7 +226,9 @@ class BackgroundDestination(Queued, Wrapper):
             Whether it is; if not, it may still be, later.
         """
         deadline = monotonic() + timeout_s
-        self._ring()
+        self._notice_fork()
+        if self._queue:
+            self._wake()
         while self._queue or self._under_way:
             if monotonic() >= deadline:
                 return False
@@ -244,6 +242,7 @@ class BackgroundDestination(Queued, Wrapper):
 
     def _finish(self, deadline: float) -> None:
         """Stop, and wait for it; then messages are delivered at once."""
+        self._notice_fork()
         self._stop()
         writer = self._writer
         if writer is not None and not self._is_writer():

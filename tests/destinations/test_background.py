@@ -590,6 +590,39 @@ print(counts[0], counts[1])
         expected |= {f"child {n}": list(range(50)) for n in range(20)}
         assert expected == seen
 
+    @posix
+    def test_without_pythons_knowing(self, path):
+        """Servers in C fork so: what the child logs is there at its end, or before."""
+        program = """
+import ctypes, os, sys
+from eliot_etw import FileDestination
+from eliot_etw.destinations import BackgroundDestination
+
+log = BackgroundDestination(FileDestination(sys.argv[1]), max_queued=100)
+log({"who": "parent"})
+assert log.flush()
+child = ctypes.PyDLL(None).fork()
+if child == 0:
+    for number in range(60):
+        log({"who": "child", "number": number})
+    assert log.flush()
+    for number in range(60, 65):
+        log({"who": "child", "number": number})
+    grandchild = ctypes.PyDLL(None).fork()
+    if grandchild == 0:
+        log({"who": "grandchild"})
+    else:
+        assert os.waitpid(grandchild, 0)[1] == 0
+else:
+    assert os.waitpid(child, 0)[1] == 0
+"""
+        run(program, path)
+        messages = lines_of(path)
+        numbers = Counter(m["number"] for m in messages if m["who"] == "child")
+        # What was queued at such a fork may be there twice.
+        assert numbers.keys() == set(range(65))
+        assert [m["who"] for m in messages if m["who"] != "child"] == ["parent", "grandchild"]
+
     def test_by_several_threads(self, make, path):
         """Threads that fork at the same time leave no lock behind."""
         destination = make(FileDestination(path))
