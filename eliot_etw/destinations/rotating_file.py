@@ -81,7 +81,8 @@ class RotatingFileDestination(FileDestination):
             ValueError: If neither `max_bytes` nor `every_s` is given, or an option makes no sense.
         """
         _check(path, max_bytes, every_s, keep, compress)
-        self._where = os.path.abspath(os.fspath(path))
+        # Where a link leads to: what is renamed is the file, and stays on its disk.
+        self._where = os.path.realpath(os.fspath(path))
         self._max_bytes = max_bytes
         self._every_s = every_s
         self._keep = keep

@@ -139,6 +139,19 @@ class TestBySize:
         destination.close()
         assert names_in(tmp_path / "test.log") == ["test.log.000001", "test.log"]
 
+    @posix
+    def test_link(self, tmp_path, path):
+        """A path that is a link stays one; its file is put aside where that is."""
+        (tmp_path / "disk").mkdir()
+        real = tmp_path / "disk" / "real.log"
+        path.symlink_to(real)
+        destination = RotatingFileDestination(path, max_bytes=100, compress="gz")
+        log(destination, 0, 1, 2)
+        destination.close()
+        assert path.is_symlink()
+        assert names_in(real) == ["real.log.000001.gz", "real.log.000002.gz", "real.log"]
+        assert numbers_in(real) == [0, 1, 2]
+
 
 class TestByTime:
     """`every_s`."""
@@ -377,6 +390,37 @@ def start(path, who, max_bytes, count, *more):
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
 
 
+WRITER = """
+import sys
+from eliot_etw.destinations import RotatingFileDestination, rotating_file
+
+rotating_file._BETWEEN_LOOKS_S = 0
+destination = RotatingFileDestination(sys.argv[1], max_bytes=1_000, compress="gz")
+
+def log(number):
+    destination({"n": number, "pad": "x" * 80})
+
+for line in sys.stdin:
+    print(eval(line), flush=True)
+destination.close()
+"""
+
+
+def start_writer(path):
+    """Start a process that logs when it is told to."""
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    return subprocess.Popen([sys.executable, "-c", WRITER, path], text=True, **pipes)
+
+
+def tell(writer, expression):
+    """Have such a process evaluate something, and return what it answers."""
+    writer.stdin.write(f"{expression}\n")
+    writer.stdin.flush()
+    answer = writer.stdout.readline()
+    assert answer, "the process has ended"
+    return answer.strip()
+
+
 class TestProcesses:
     """Several processes write to one path."""
 
@@ -395,6 +439,29 @@ class TestProcesses:
         counts = Counter(map(tuple, numbers_in(path)))
         assert counts == {(who, number): 1 for who in range(4) for number in range(3_000)}
         assert sum(name.endswith(".gz") for name in names_in(path)) > 10
+
+    def test_take_turns(self, path):
+        """Each of several processes rotates and compresses, while the others have the file open.
+
+        They take turns at writing, so that this holds also where appending is not atomic.
+        """
+        writers = [start_writer(path) for _ in range(3)]
+        try:
+            for turn in range(60):
+                tell(writers[turn % 3], f"log({turn})")
+            # One that has fallen behind still has what was put aside open.
+            for turn in range(60, 70):
+                tell(writers[0], f"log({turn})")
+            assert tell(writers[1], "destination.stats()['failed']") == "0"
+        finally:
+            for writer in writers:
+                writer.communicate(timeout=60)
+        assert [writer.returncode for writer in writers] == [0, 0, 0]
+        RotatingFileDestination(path, max_bytes=1_000, compress="gz").close()
+        assert Counter(numbers_in(path)) == dict.fromkeys(range(70), 1)
+        names = names_in(path)
+        assert len(names) >= 7
+        assert all(name.endswith(".gz") for name in names[:-1])
 
     @posix
     def test_killed(self, path):
