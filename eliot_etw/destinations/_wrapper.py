@@ -10,7 +10,7 @@ from contextlib import suppress
 from itertools import count
 from sys import getsizeof
 from time import monotonic
-from typing import Any, Final, final
+from typing import Any, Final, Protocol, final
 from weakref import WeakValueDictionary
 
 from eliot_etw import _names as names
@@ -101,16 +101,26 @@ class Wrapper(ABC):
             close()
 
 
+class Holder(Protocol):
+    """A destination that holds messages back."""
+
+    def _finish(self, deadline: float) -> None:
+        """Do what `Wrapper._finish` does."""
+
+    def _forget(self) -> None:
+        """Do what `Wrapper._forget` does."""
+
+
 # Those that hold messages back, by a number that tells in which order they were made.
-_holding: WeakValueDictionary[int, Wrapper] = WeakValueDictionary()
+_holding: WeakValueDictionary[int, Holder] = WeakValueDictionary()
 _numbers = count()
 # Of what multiprocessing does at the end of a process.
 _LAST: Final = -100
 
 
-def finish_at_exit(wrapper: Wrapper) -> None:
-    """Have a wrapper deliver what it holds back when the process ends."""
-    _holding[next(_numbers)] = wrapper
+def finish_at_exit(holder: Holder) -> None:
+    """Have a destination deliver what it holds back when the process ends."""
+    _holding[next(_numbers)] = holder
     _finish_with_multiprocessing()
 
 
@@ -118,8 +128,8 @@ def finish_at_exit(wrapper: Wrapper) -> None:
 def _finish_all() -> None:
     """Finish all of them; first those made last, which may have others inside."""
     deadline = monotonic() + CLOSE_TIMEOUT_S
-    for _, wrapper in sorted(_holding.items(), reverse=True):
-        wrapper._finish(deadline)
+    for _, holder in sorted(_holding.items(), reverse=True):
+        holder._finish(deadline)
 
 
 def _finish_with_multiprocessing() -> None:
@@ -136,8 +146,8 @@ def _finish_with_multiprocessing() -> None:
 
 def _begin_anew() -> None:
     """Make a forked child a process that holds nothing back, and will finish what it does."""
-    for wrapper in list(_holding.values()):
-        wrapper._forget()
+    for holder in list(_holding.values()):
+        holder._forget()
     _finish_with_multiprocessing()
 
 
