@@ -15,6 +15,7 @@ import sys
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
+from pathlib import Path
 from time import perf_counter
 from typing import Any
 
@@ -26,8 +27,11 @@ BURST = 400  # of the 512 entries that a socket holds
 NEEDS = {
     OURS: ("eliot_etw.journald", ""),
     ELIOT: ("eliot.journald", "Install cffi, and libsystemd."),
-    SENDV: ("systemd.journal", "Install libsystemd-dev, a C compiler, and systemd-python."),
+    SENDV: ("systemd.journal", "Install libsystemd-dev, pkg-config and a C compiler."),
 }
+# No extra of ours has it, for without these headers it cannot be built.
+HEADERS = Path("/usr/include/systemd/sd-journal.h")
+BUILT = {SENDV: "systemd-python"}
 MESSAGE: dict[str, Any] = {
     "task_uuid": "5b1f5a3e-3c0b-4a8e-9f0d-2f6c1f1d7a10",
     "task_level": [2, 7],
@@ -62,12 +66,17 @@ def _why_no_journal() -> str:
 def _can_run(setting: Setting, name: str) -> bool:
     """Say whether what a contender needs is installed; print what to do if not."""
     module, what_to_do = NEEDS[name]
-    tried = subprocess.run(
-        [setting.python, "-c", f"import {module}"], capture_output=True, check=False
-    )
-    if tried.returncode:
-        print(f"{name} is not measured: it cannot be imported. {what_to_do}")
-    return not tried.returncode
+    there = _succeeds(setting.python, "-c", f"import {module}")
+    if not there and name in BUILT and HEADERS.exists():
+        there = _succeeds(setting.python, "-m", "pip", "install", BUILT[name])
+    if not there:
+        print(f"{name} is NOT MEASURED: it cannot be imported. {what_to_do}")
+    return there
+
+
+def _succeeds(*command: str | Path) -> bool:
+    """Run a command, and say whether it went well."""
+    return not subprocess.run(command, capture_output=True, check=False).returncode
 
 
 def _ask(setting: Setting, name: str) -> float:
