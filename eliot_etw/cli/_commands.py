@@ -9,7 +9,7 @@ import click
 from eliot_etw import __version__
 from eliot_etw._program import printable
 
-_VERBS = ("convert", "etl", "etw", "filter", "pretty", "stats", "tree")
+_VERBS = ("collect", "convert", "etl", "etw", "filter", "pretty", "stats", "tree")
 
 _EPILOG = """\b
 Examples:

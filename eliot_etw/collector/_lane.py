@@ -57,13 +57,13 @@ class LaneOptions(NamedTuple):
         required: Whether a message is acknowledged only when this sink has it.
         memory_bytes: How much may wait in memory.
         spool_bytes: How much may wait on disk, while the sink is down or too slow; 0 for nothing.
-        sync: Whether what waits on disk outlives also a loss of power.
+        spool_sync: Whether what waits on disk outlives also a loss of power.
     """
 
     required: bool = True
     memory_bytes: int = 16 << 20
     spool_bytes: int = 1 << 30
-    sync: bool = False
+    spool_sync: bool = False
 
 
 class _Waiting(NamedTuple):
@@ -97,7 +97,7 @@ class Lane:
         self.sink = sink
         self._put_aside = put_aside
         self._spool = (
-            DiskSpool(folder, max_bytes=options.spool_bytes, sync=options.sync)
+            DiskSpool(folder, max_bytes=options.spool_bytes, sync=options.spool_sync)
             if options.spool_bytes
             else None
         )

@@ -1,0 +1,539 @@
+"""Messages from programs with a `ZmqDestination`, on a port of ZeroMQ."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from threading import Thread
+from time import monotonic
+from typing import Any, Final, final
+
+from eliot_etw import log_message, write_traceback
+from eliot_etw._require import require
+from eliot_etw.collector import _control as control
+from eliot_etw.collector._addresses import is_local
+from eliot_etw.collector._keys import AllowedKeys, zap_reply
+from eliot_etw.collector._level_rules import LevelRules
+from eliot_etw.collector.inputs import Batch, Deliver, Origin
+from eliot_etw.collector.inputs._sessions import Sender, Session, Sessions, UnderWay
+from eliot_etw.exceptions import ProtocolError
+from eliot_etw.shipping import _protocol as protocol
+
+DEFAULT_ENDPOINT: Final = "tcp://127.0.0.1:5515"
+
+_MAX_BATCH_BYTES: Final = 4 << 20
+_WINDOW_BYTES: Final = 8 << 20
+_MOST_SENDERS: Final = 10_000
+# So many frames of one connection may wait to be read: a flood waits in its sender's memory.
+_FRAMES_AHEAD: Final = 16
+# So many frames are read before what was settled meanwhile is acknowledged.
+_FRAMES_AT_ONCE: Final = 64
+_LOOK_EVERY_S: Final = 0.25
+_RETRY_MS: Final = 200
+# How long to wait for a batch that was held back to come again.
+_PATIENCE_S: Final = 3.0
+# So many refusals are answered in a second: who sends garbage faster gets no answer.
+_MOST_ANSWERS_PER_S: Final = 200
+_ZAP: Final = "inproc://zeromq.zap.01"
+
+
+@final
+class ZmqInput:
+    """Takes what `ZmqDestination` ships, and acknowledges it when every required sink has it.
+
+    Each batch has numbers; what comes again after a new connection is known by them. A sender may
+    have so many bytes under way; a batch that there is no room for is refused, and comes again.
+
+    With keys, all that is said is encrypted, and only who has a key in the folder of allowed ones
+    can say anything. Without keys, it listens only where no other machine can reach it.
+
+    What is said about levels, by ``eliot-etw level``, is taken from keys that are named as
+    admins; without keys, from everybody on this machine.
+
+    Args:
+        endpoint: Where to listen: ``tcp://127.0.0.1:5515``, ``ipc:///run/eliot-etw.sock``.
+        keys: The folder with the public keys that are allowed, ``NAME.key``. It is read again
+            when it changes: a new key counts at once, and from who had one that is gone nothing is
+            taken any more.
+        secret_key: The collector's own keys: the file ``NAME.key_secret``.
+        admins: The names of the keys that may change levels.
+        allow_unencrypted: Whether to listen without keys where other machines may reach it.
+        max_batch_bytes: How large a batch may be; a larger frame ends its connection.
+        window_bytes: How many bytes a sender may have under way.
+        max_senders: How many may be connected, and are remembered.
+
+    Raises:
+        MissingDependency: If pyzmq is not installed.
+        OSError: If the keys cannot be read.
+        ValueError: If there must be keys, or those given are none.
+    """
+
+    def __init__(  # noqa: PLR0913 - one for each option of the configuration
+        self,
+        endpoint: str = DEFAULT_ENDPOINT,
+        *,
+        keys: str | None = None,
+        secret_key: str | None = None,
+        admins: list[str] | None = None,
+        allow_unencrypted: bool = False,
+        max_batch_bytes: int = _MAX_BATCH_BYTES,
+        window_bytes: int = _WINDOW_BYTES,
+        max_senders: int = _MOST_SENDERS,
+    ) -> None:
+        self._zmq: Any = require("zmq", feature="ZmqInput", extra="collector")
+        _check(endpoint, keys, secret_key, allow_unencrypted)
+        self.endpoint = endpoint
+        self._keys = AllowedKeys(Path(keys).expanduser()) if keys else None
+        self._own_keys = _own_keys(secret_key) if secret_key else None
+        self._admins = frozenset(admins or ())
+        self._max_batch_bytes = min(max_batch_bytes, protocol.MAX_FRAME_BYTES)
+        self._window_bytes = window_bytes
+        self._sessions = Sessions(max_senders)
+        self._collector = secrets.token_bytes(16)
+        # What sinks have settled, put in by their threads.
+        self._settled: deque[tuple[Sender, UnderWay]] = deque()
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
+        self._is_stopping = False
+        self._is_closing = False
+        self._answers = 0
+        self._look_at = 0.0
+        self._counts = dict.fromkeys(
+            (
+                "frames",
+                "batches",
+                "messages",
+                "replayed",
+                "garbage",
+                "bad_batches",
+                "held_back",
+                "without_hello",
+                "denied",
+                "acknowledged",
+                "failures",
+            ),
+            0,
+        )
+        self._thread: Thread | None = None
+
+    # ---- its life ------------------------------------------------------------------------------
+
+    def start(self, deliver: Deliver, folder: Path) -> None:
+        """Listen. Raises OSError if that is not possible there."""
+        self._deliver = deliver
+        self._rules = LevelRules(folder / "levels.json")
+        zmq = self._zmq
+        self._context = zmq.Context()
+        self._context.linger = 0
+        self._zap = self._context.socket(zmq.REP)
+        if self._keys is not None:
+            self._zap.bind(_ZAP)
+        self._router = self._context.socket(zmq.ROUTER)
+        self._set_up(self._router)
+        try:
+            self._router.bind(self.endpoint)
+        except zmq.ZMQError as error:
+            self._let_go()
+            raise OSError(error.errno, f"cannot listen at {self.endpoint}: {error}") from error
+        # With the port, where any was wanted.
+        self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._thread = Thread(target=self._run, name="eliot_etw input", daemon=True)
+        self._thread.start()
+
+    def _set_up(self, router: Any) -> None:
+        """Bound what a stranger can make us hold, and ask for keys."""
+        zmq = self._zmq
+        router.setsockopt(zmq.MAXMSGSIZE, self._max_batch_bytes + protocol.MAX_OVERHEAD_BYTES)
+        router.setsockopt(zmq.RCVHWM, _FRAMES_AHEAD)
+        # Acknowledgements for who does not read them are dropped: the next says it all again.
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
+        router.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
+        router.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        if self._own_keys is not None:
+            router.curve_server = True
+            router.curve_publickey, router.curve_secretkey = self._own_keys
+            router.zap_domain = b"eliot_etw"
+
+    def stop(self, timeout_s: float) -> None:
+        """Take nothing more; go on acknowledging."""
+        self._is_stopping = True
+        self._wake()
+
+    def close(self, timeout_s: float) -> None:
+        """Acknowledge what is settled, say goodbye, and let go of the port."""
+        self._is_stopping = self._is_closing = True
+        thread, self._thread = self._thread, None
+        if thread is not None:
+            self._wake()
+            thread.join(timeout_s)
+
+    def stats(self) -> dict[str, int]:
+        """Count what happened."""
+        return self._counts.copy()
+
+    def gauges(self) -> dict[str, int]:
+        """Say how many are connected."""
+        return {"senders": len(self._sessions)}
+
+    def _wake(self) -> None:
+        """Have the thread look at what is new; never waits."""
+        with suppress(OSError):  # full: it is awake; closed: it is gone
+            self._waker.send(b"\0")
+
+    # ---- the thread ----------------------------------------------------------------------------
+
+    def _run(self) -> None:
+        """Take what comes, until the end."""
+        zmq = self._zmq
+        poller = zmq.Poller()
+        poller.register(self._router, zmq.POLLIN)
+        poller.register(self._zap, zmq.POLLIN)
+        poller.register(self._wakened.fileno(), zmq.POLLIN)
+        try:
+            while not self._is_closing:
+                try:
+                    self._turn(poller)
+                except Exception:  # noqa: BLE001 - whatever it is, the others are not to suffer
+                    self._counts["failures"] += 1
+                    write_traceback()
+            self._acknowledge()
+            for route, _ in self._sessions.all():
+                self._send(route, protocol.Bye())
+        finally:
+            self._let_go()
+
+    def _turn(self, poller: Any) -> None:
+        """Wait for what comes, and take it."""
+        ready = dict(poller.poll(_LOOK_EVERY_S * 1000))
+        if self._wakened.fileno() in ready:
+            with suppress(OSError):
+                self._wakened.recv(4096)
+        if self._zap in ready:
+            self._answer_who_may()
+        if self._router in ready:
+            self._receive()
+        self._acknowledge()
+        self._look_around()
+
+    def _let_go(self) -> None:
+        """Close the sockets. What was said last gets a moment to leave."""
+        self._router.close(linger=500)
+        self._zap.close(linger=0)
+        self._context.term()
+        self._waker.close()
+        self._wakened.close()
+
+    def _answer_who_may(self) -> None:
+        """Say whether a connection may be made."""
+        assert self._keys is not None  # noqa: S101 - nobody asks otherwise
+        self._keys.refresh()
+        reply = zap_reply(self._zap.recv_multipart(), self._keys, self._zmq.utils.z85.encode)
+        if reply is None:
+            reply = [b"1.0", b"", b"500", b"", b"", b""]
+        self._counts["denied"] += reply[2] != b"200"
+        self._zap.send_multipart(reply)
+
+    def _receive(self) -> None:
+        """Take some of the frames that are there."""
+        again = self._zmq.Again
+        for _ in range(_FRAMES_AT_ONCE):
+            try:
+                frames = self._router.recv_multipart(self._zmq.NOBLOCK, copy=False)
+            except again:
+                return
+            self._counts["frames"] += 1
+            route = frames[0].bytes
+            if len(frames) != 2:
+                self._refuse(route, "garbage", "A message must be one frame.")
+                continue
+            try:
+                self._take(route, frames[1])
+            except ProtocolError as error:
+                code = getattr(error, "code", "") or "garbage"
+                self._refuse(route, code, str(error))
+
+    def _take(self, route: bytes, frame: Any) -> None:
+        """Do what a frame says. Raises ProtocolError if it says nothing."""
+        data: bytes = frame.bytes
+        if data.startswith(control.MAGIC):
+            self._answer_control(route, frame, control.decode(data))
+            return
+        message = protocol.decode(data)
+        now_s = monotonic()
+        if isinstance(message, protocol.Hello):
+            self._greet(route, message, _user(frame), now_s)
+            return
+        session = self._sessions.find(route, now_s)
+        if session is None:
+            self._counts["without_hello"] += 1
+            self._answer(route, protocol.Refused("hello", "Say Hello first."))
+            return
+        match message:
+            case protocol.Batch():
+                self._take_batch(route, session, message)
+            case protocol.Ping():
+                self._send(route, protocol.Pong(message.number))
+            case protocol.LevelsInForce():
+                session.revision, session.matching = message.revision, message.matching
+            case protocol.Bye():
+                self._sessions.end(route)
+            case protocol.Pong():
+                pass
+            case _:
+                raise ProtocolError("A sender must not say that.")
+
+    def _greet(self, route: bytes, hello: protocol.Hello, key: str, now_s: float) -> None:
+        """Welcome who says who it is."""
+        if protocol.VERSION not in hello.versions:
+            text = f"This collector speaks version {protocol.VERSION}."
+            self._refuse(route, "version", text)
+            return
+        if self._is_stopping:
+            self._answer(route, protocol.Refused("closing", retry_after_ms=_RETRY_MS))
+            return
+        if self._keys is not None and not self._keys.allows(key):
+            self._counts["denied"] += 1
+            self._refuse(route, "sender", "This key is not allowed any more.")
+            return
+        if not self._sessions.begin(route, Session(hello, key, now_s)):
+            self._refuse(route, "sender", "Too many senders are connected.")
+            return
+        known = self._sessions.known(key, hello.sender)
+        welcome = protocol.Welcome(
+            protocol.VERSION,
+            self._collector,
+            known.acknowledged if known is not None else 0,
+            self._max_batch_bytes,
+            protocol.MAX_MESSAGES,
+            self._window_bytes,
+            self._rules.revision,
+            self._rules.in_force(),
+        )
+        self._send(route, welcome)
+        log_message(
+            "collector:sender",
+            host=hello.host,
+            program=hello.program,
+            pid=hello.pid,
+            key=key,
+        )
+
+    # ---- batches -------------------------------------------------------------------------------
+
+    def _take_batch(self, route: bytes, session: Session, batch: protocol.Batch) -> None:
+        """Deliver a batch, or say why not."""
+        sender = self._sessions.sender(session, batch.sender, route)
+        self._counts["batches"] += 1
+        if batch.last <= sender.taken:
+            self._counts["replayed"] += 1
+            if sender.acknowledged:
+                self._send(route, protocol.Ack(sender.identity, sender.acknowledged))
+            return
+        if sender.waits_for and batch.first > sender.waits_for:
+            # It was sent before its sender read that an earlier one is to come again; or that
+            # one was dropped there, and there is no other way to find out.
+            if monotonic() - sender.waits_since > _PATIENCE_S:
+                self._sessions.end(route)
+                self._answer(route, protocol.Refused("hello", "Say Hello again."))
+            return
+        try:
+            lines = batch.lines()
+        except ProtocolError as error:
+            self._counts["bad_batches"] += 1
+            self._refuse(route, "batch", str(error), batch)
+            return
+        first = batch.first
+        if first <= sender.taken:  # its sender has put its messages together in another way
+            lines = lines[sender.taken + 1 - first :]
+            first = sender.taken + 1
+        name = f"{session.key}/{batch.sender.hex()}"
+        numbered = Batch(lines, [Origin(name, range(first, first + len(lines)))])
+        under_way = UnderWay(batch.last)
+        # In the row before it is delivered: it may be settled at once, by another thread.
+        sender.under_way.append(under_way)
+        if self._is_stopping or not self._deliver(numbered, self._settler(sender, under_way)):
+            sender.under_way.pop()
+            if not sender.waits_for:
+                sender.waits_since = monotonic()
+            sender.waits_for = batch.first
+            self._counts["held_back"] += 1
+            self._refuse(route, "closing" if self._is_stopping else "busy", "", batch)
+            return
+        sender.taken = batch.last
+        sender.waits_for = 0
+        self._counts["messages"] += len(lines)
+
+    def _settler(self, sender: Sender, under_way: UnderWay) -> Callable[[], None]:
+        """Make what is called when a batch is settled, by any thread."""
+
+        def settle() -> None:
+            self._settled.append((sender, under_way))
+            self._wake()
+
+        return settle
+
+    def _acknowledge(self) -> None:
+        """Say what is settled by now."""
+        moved: dict[int, Sender] = {}
+        while self._settled:
+            sender, under_way = self._settled.popleft()
+            under_way.is_settled = True
+            moved[id(sender)] = sender
+        for sender in moved.values():
+            if sender.settle():
+                self._counts["acknowledged"] += 1
+                self._send(sender.route, protocol.Ack(sender.identity, sender.acknowledged))
+
+    # ---- levels --------------------------------------------------------------------------------
+
+    def _answer_control(self, route: bytes, frame: Any, request: control.Control) -> None:
+        """Do what somebody asks who changes levels."""
+        self._send_frame(route, control.encode(self._control(frame, request)))
+
+    def _control(self, frame: Any, request: control.Control) -> control.Control:
+        if self._keys is not None:
+            key = _user(frame)
+            if key not in self._admins or not self._keys.allows(key):
+                self._counts["denied"] += 1
+                return control.Denied(f"The key {key!r} is none of the admins'.")
+        elif not _is_from_here(frame):
+            self._counts["denied"] += 1
+            return control.Denied("Without keys, levels are changed only from the same machine.")
+        match request:
+            case control.SetLevel():
+                try:
+                    self._rules.set(request.rule)
+                except ValueError as error:
+                    return control.Denied(str(error))
+                self._spread_levels()
+            case control.ClearLevels():
+                self._rules.clear(request.pattern)
+                self._spread_levels()
+            case control.ListLevels():
+                pass
+            case _:
+                return control.Denied("That is an answer, not a request.")
+        return self._level_report()
+
+    def _level_report(self) -> control.LevelReport:
+        """Say what is in force, and who has confirmed it."""
+        senders = [
+            control.SenderLevels(
+                session.hello.host,
+                session.hello.program,
+                session.hello.pid,
+                session.revision,
+                session.matching,
+            )
+            for _, session in self._sessions.all()
+        ]
+        return control.LevelReport(self._rules.revision, list(self._rules.in_force()), senders)
+
+    def _spread_levels(self) -> None:
+        """Tell every sender what is in force now."""
+        levels = protocol.Levels(self._rules.revision, self._rules.in_force())
+        log_message("collector:levels", revision=levels.revision, rules=len(levels.rules))
+        for route, _ in self._sessions.all():
+            self._send(route, levels)
+
+    # ---- now and then --------------------------------------------------------------------------
+
+    def _look_around(self) -> None:
+        """Do what is not for each frame."""
+        now_s = monotonic()
+        if now_s < self._look_at:
+            return
+        self._look_at = now_s + _LOOK_EVERY_S
+        self._answers = 0
+        self._sessions.end_silent(now_s)
+        if self._rules.expire():
+            self._spread_levels()
+        if self._keys is not None and self._keys.refresh():
+            self._end_revoked(self._keys)
+
+    def _end_revoked(self, keys: AllowedKeys) -> None:
+        """Take nothing more from those whose keys are gone."""
+        for route, session in self._sessions.all():
+            if not keys.allows(session.key):
+                self._sessions.end(route)
+                self._counts["denied"] += 1
+                self._answer(
+                    route, protocol.Refused("sender", "This key is not allowed any more.")
+                )
+                log_message("collector:revoked", log_level="warning", key=session.key)
+
+    # ---- answers -------------------------------------------------------------------------------
+
+    def _refuse(
+        self, route: bytes, code: str, text: str, batch: protocol.Batch | None = None
+    ) -> None:
+        """Say why something is not taken, to its sender and in our own log."""
+        if batch is None:
+            self._counts["garbage"] += 1
+            refused = protocol.Refused(code, text[:1000])
+        else:
+            refused = protocol.Refused(code, text[:1000], batch.sender, batch.first, _RETRY_MS)
+        self._answer(route, refused)
+        log_message("collector:refused", log_level="warning", code=code, reason=text)
+
+    def _answer(self, route: bytes, refused: protocol.Refused) -> None:
+        """Send a refusal, unless there were too many."""
+        self._answers += 1
+        if self._answers <= _MOST_ANSWERS_PER_S * _LOOK_EVERY_S:
+            self._send(route, refused)
+
+    def _send(self, route: bytes, message: protocol.Message) -> None:
+        self._send_frame(route, protocol.encode(message))
+
+    def _send_frame(self, route: bytes, frame: bytes) -> None:
+        """Send a frame, if its receiver is there and reads; never waits."""
+        with suppress(self._zmq.ZMQError):
+            self._router.send_multipart([route, frame], self._zmq.NOBLOCK)
+
+
+def _user(frame: Any) -> str:
+    """Return the name of the key that a frame came with; empty if there are no keys."""
+    try:
+        return str(frame.get("User-Id"))
+    except Exception:  # noqa: BLE001 - pyzmq raises one of several where there is none
+        return ""
+
+
+def _is_from_here(frame: Any) -> bool:
+    """Say whether a frame came from this machine."""
+    try:
+        address = str(frame.get("Peer-Address"))
+    except Exception:  # noqa: BLE001 - as above; so it is for ipc
+        return True
+    return address in ("", "::1", "localhost") or address.startswith("127.")
+
+
+def _own_keys(path: str) -> tuple[bytes, bytes]:
+    """Read the collector's keys. Raises ValueError if there are none in the file."""
+    auth: Any = require("zmq.auth", feature="Keys", extra="collector")
+    public, secret = auth.load_certificate(Path(path).expanduser())
+    if secret is None:
+        msg = f"secret_key must be a file with a secret key, got {path!r}. Name the .key_secret."
+        raise ValueError(msg)
+    return public, secret
+
+
+def _check(
+    endpoint: str, keys: str | None, secret_key: str | None, allow_unencrypted: bool
+) -> None:
+    """Refuse to listen where anybody may say anything."""
+    if (keys is None) != (secret_key is None):
+        msg = "keys and secret_key must be given together. Make them with: eliot-etw keys new NAME"
+        raise ValueError(msg)
+    if keys is None and not allow_unencrypted and not is_local(endpoint):
+        msg = (
+            f"endpoint must be on this machine where there are no keys, got {endpoint!r}. Give "
+            "keys and secret_key (eliot-etw keys new NAME), or set allow_unencrypted."
+        )
+        raise ValueError(msg)
