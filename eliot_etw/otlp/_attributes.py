@@ -233,7 +233,7 @@ def put_message_name(attributes: Attributes, message: MessageDict) -> str:
     """Return the name for a message; add the message's type if the name does not say it."""
     kind = message.get(names.MESSAGE_TYPE)
     name = EXCEPTION_EVENT if is_traceback(message) else _name_or(_NO_TYPE, kind)
-    if names.MESSAGE_TYPE in message and _type_named(name) != kind:
+    if names.MESSAGE_TYPE in message and (kind is None or _type_named(name) != kind):
         put(attributes, names.MESSAGE_TYPE, kind)
     return name
 
