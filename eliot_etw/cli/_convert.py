@@ -64,6 +64,9 @@ reported and left out. OUTPUT gets its name when it is whole; "-" is standard ou
 )
 def command(files: tuple[str, ...], *, kind: str | None, output: str) -> Callable[[], int]:
     """Look at the options, and return what is to be run."""
+    if output.lower().endswith(_COMPRESSED):
+        msg = f"OUTPUT must be no compressed file, got {output!r}: use -o - and a pipe."
+        raise click.UsageError(msg)
     source = Input(files)
     chosen = kind or _kind_of(output)
     if output == "-":
@@ -71,9 +74,6 @@ def command(files: tuple[str, ...], *, kind: str | None, output: str) -> Callabl
             msg = "A trace cannot be written to standard output: name a file."
             raise click.UsageError(msg)
         return partial(_to_standard_output, source, chosen)
-    if output.lower().endswith(_COMPRESSED):
-        msg = f"OUTPUT must be no compressed file, got {output!r}: use -o - and a pipe."
-        raise click.UsageError(msg)
     if any(_is_same(name, output) for name in source.files):
         msg = f"OUTPUT must be no input, got {output!r}: take another name."
         raise click.UsageError(msg)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
+from hashlib import blake2b
 from itertools import groupby
 from types import TracebackType
 from typing import Final, final
+from uuid import UUID
 
 from eliot_etw._json import encode_line
+from eliot_etw._names import TASK_UUID
 from eliot_etw._written import WrittenMessage, place_of
 from eliot_etw.otlp._messages_of import MessageMaker
 from eliot_etw.otlp._model import Log, Span
@@ -24,9 +27,15 @@ class SpanMessages:
 
     A program tells of a span when it is over, and perhaps of each in another file: so all must be
     known before the first message can be given. Traces are looked at one by one.
+
+    Args:
+        seed: Distinguishes what is read from other such: of it, and of their numbers, the tasks of
+            log records are named that belong to no trace. So they are the same each time.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, seed: str) -> None:
+        self._seed = blake2b(seed.encode("utf-8", "backslashreplace"), digest_size=16).digest()
+        self._alone = 0
         self._items: Sorted[Span | Log] = Sorted()
         self._messages: Sorted[MessageDict] = Sorted()
         self.skipped: Counter[str] = Counter()
@@ -74,6 +83,11 @@ class SpanMessages:
         if not place_of(message):
             self.skipped["misplaced"] += 1
             return
+        if item.trace_id is None:
+            self._alone += 1
+            number = self._alone.to_bytes(8, "little")
+            digest = blake2b(number, key=self._seed, digest_size=16).digest()
+            message[TASK_UUID] = str(UUID(bytes=digest))
         time = WrittenMessage(message).timestamp
         time_s = _time_s(item) if time is None else time
         self._messages.add(message, "", time_s, len(encode_line(message)))

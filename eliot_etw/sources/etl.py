@@ -67,7 +67,7 @@ class EtlSource:
             if not reader.may_hold(VERSION_FIELD):
                 yield from self._of_events(reader, more)
                 return
-            with SpanMessages() as spans:
+            with SpanMessages(_seed(reader)) as spans:
                 _gather(reader, spans)
                 yield from merge_by_time([spans, self._of_events(reader, more)])
                 more += spans.skipped
@@ -76,8 +76,7 @@ class EtlSource:
 
     def _of_events(self, reader: EtlReader, more: Counter[str]) -> Iterator[MessageDict]:
         """Give the messages of all events but spans and log records; count what is left out."""
-        header = reader.header
-        tracker = ActivityTracker(f"{header.start_ticks} {header.logger_name}")
+        tracker = ActivityTracker(_seed(reader))
         metrics = Metrics(reader.problems.append)
         try:
             for event, decoded in reader.decoded():
@@ -94,6 +93,11 @@ class EtlSource:
                     yield tracker.message(event, decoded)
         finally:
             more["unfinished"] = tracker.given_up
+
+
+def _seed(reader: EtlReader) -> str:
+    """Return what a trace is known by."""
+    return f"{reader.header.start_ticks} {reader.header.logger_name}"
 
 
 def _gather(reader: EtlReader, spans: SpanMessages) -> None:

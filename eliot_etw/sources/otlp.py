@@ -70,7 +70,7 @@ class OtlpJsonSource:
         self.skipped = Counter()
         self.problems = []
         requests = _Requests(self.name, self._on_bad_line, self.skipped)
-        with SpanMessages() as messages:
+        with SpanMessages(self.name) as messages:
             damaged = None
             try:
                 for item, size_bytes in whole(requests, self._file):

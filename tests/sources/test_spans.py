@@ -12,7 +12,7 @@ from eliot_etw.sources._spans import SpanMessages
 def through(*messages):
     """Make spans of messages, and messages of these; return them and what was left out."""
     maker = SpanMaker()
-    with SpanMessages() as spans:
+    with SpanMessages("x") as spans:
         for message in messages:
             for item in maker.add(message):
                 spans.add(item, 10)
@@ -47,7 +47,7 @@ def test_split(monkeypatch):
     """Traces that are too large are counted, each for itself."""
     monkeypatch.setattr(_spans, "MessageMaker", lambda: MessageMaker(max_held=2))
     logs = [Log(time_ns=n, trace_id=f"{n % 2 + 1:032x}", body="x") for n in range(10)]
-    with SpanMessages() as spans:
+    with SpanMessages("x") as spans:
         for log in logs:
             spans.add(log, 10)
         assert 10 == len(list(spans))
@@ -57,7 +57,19 @@ def test_split(monkeypatch):
 @pytest.mark.parametrize("count", [0, 1])
 def test_closed(count):
     """One that nobody has read to the end gives its room back."""
-    with SpanMessages() as spans:
+    with SpanMessages("x") as spans:
         for n in range(count):
             spans.add(Log(time_ns=n), 1 << 30)
     assert count == bool(spans._items._database)
+
+
+def test_alone():
+    """A log record of no trace is a task, of the same name each time, and of no other's name."""
+    names = []
+    for seed in ("x", "x", "y"):
+        with SpanMessages(seed) as spans:
+            for n in range(2):
+                spans.add(Log(time_ns=n, body="same"), 10)
+            names.append([message["task_uuid"] for message in spans])
+    assert names[0] == names[1]
+    assert 4 == len({*names[1], *names[2]})
