@@ -16,6 +16,8 @@ from eliot_etw import cli
 from eliot_etw._json import encode_line
 from eliot_etw.destinations import EtlFileDestination, JournaldDestination
 from eliot_etw.etw import EtlWriter
+from eliot_etw.otlp._json import encode_spans
+from eliot_etw.otlp._model import Span
 from tests import _journal
 from tests.etw._traces import NOW, event, sample
 
@@ -253,3 +255,109 @@ class TestJournals:
         monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
         _, _, errors = call("tree", "journal:")
         assert "journal:: Hint: you may not see it all\n" in errors
+
+
+class TestOtlp:
+    """OpenTelemetry's lines of JSON are read like logs."""
+
+    @pytest.fixture
+    def otlp(self, tmp_path):
+        """Write a file of spans; return its path."""
+        path = tmp_path / "spans.json"
+        path.write_bytes(encode_spans([self.span(2, parent=1), self.span(1)]))
+        return path
+
+    def span(self, number, parent=None):
+        """Make a span of a second."""
+        return Span(
+            trace_id="5b8efff798038103d269b633813fc60c",
+            span_id=f"{number:016x}",
+            parent_span_id=parent and f"{parent:016x}",
+            name=f"span-{number}",
+            start_ns=int(START * 1e9) + number * 10**6,
+            end_ns=int(START * 1e9) + number * 10**6 + 10**9,
+        )
+
+    @pytest.mark.parametrize("verb", [["tree"], ["pretty", "-c"], ["filter", "J"], ["stats"]])
+    def test_verbs(self, call, otlp, verb):
+        """Each verb shows spans."""
+        status, output, errors = call(*verb, otlp)
+        assert (0, "") == (status, errors)
+        assert "span-1" in output
+        assert "span-2" in output
+
+    def test_tree(self, call, otlp):
+        """A trace is a tree."""
+        first, second = call("tree", "--utc", otlp)[1].splitlines()[1:]
+        assert "✓ span-1 [5b8efff7]" in first
+        assert "└─ ✓ span-2" in second
+
+    @pytest.mark.parametrize("pack", [gzip.compress, lzma.compress])
+    def test_compressed(self, call, otlp, pack):
+        """It is known by its content, compressed or not, whatever it is called."""
+        expected = call("tree", otlp)
+        packed = otlp.with_name("app.log")
+        packed.write_bytes(pack(otlp.read_bytes()))
+        assert expected == call("tree", packed)
+
+    def test_standard_input(self, call, start, otlp):
+        """It may come from a pipe."""
+        program = start("tree", stdin=subprocess.PIPE)
+        output, errors = program.communicate(otlp.read_bytes(), timeout=60)
+        assert (call("tree", otlp)[1], b"") == (output.decode(), errors)
+
+    def test_written_over_lines(self, call, otlp):
+        """A single request may be written over many lines."""
+        expected = call("tree", otlp)
+        otlp.write_text(json.dumps(json.loads(otlp.read_bytes()), indent=2))
+        assert expected == call("tree", otlp)
+
+    def test_after_a_torn_line(self, call, otlp):
+        """It is known by any line near its beginning."""
+        otlp.write_bytes(b'ans":[{}]}\n' + otlp.read_bytes())
+        status, output, errors = call("tree", otlp)
+        assert (0, True) == (status, "span-2" in output)
+        assert f"{otlp}:1: not JSON: Expecting value at column 1\n" in errors
+
+    def test_bad_lines(self, call, otlp):
+        """What is bad is said with its line, and counted."""
+        content = otlp.read_bytes()
+        otlp.write_bytes(content + b"{}\n" + content[:-9])
+        status, output, errors = call("stats", "--json", otlp)
+        assert (0, 4) == (status, json.loads(output)["count"])
+        assert errors == (
+            f"{otlp}:2: not OTLP: no resourceSpans, resourceLogs or resourceMetrics\n"
+            f"{otlp}:3: the last line is unfinished\n"
+            "eliot-etw: 2 lines were skipped, being no messages.\n"
+        )
+
+    def test_metrics(self, call, otlp):
+        """Metrics are no messages, and counted."""
+        otlp.write_bytes(b'{"resourceMetrics":[{}]}\n' + otlp.read_bytes())
+        status, _, errors = call("tree", otlp)
+        said = f"eliot-etw: {otlp}: left out: 1 requests of metrics, which are no messages.\n"
+        assert (0, said) == (status, errors)
+
+    def test_among_logs(self, call, otlp, trace):
+        """Its messages stand among those of other files, by time."""
+        log = otlp.with_name("x.log")
+        log.write_bytes(b"".join(map(encode_line, messages(0))))
+        output = call("filter", "J.get('message_type') or J['action_type']", otlp, trace, log)[1]
+        assert list(map(json.loads, output.split())) == [
+            *("app:m0", "span-1", "span-2", "app:m1", "span-1", "span-2", "app:m3"),
+        ]
+
+    def test_one_task(self, call, otlp):
+        """Messages of ours and spans of one trace are one tree."""
+        log = otlp.with_name("x.log")
+        place = {"task_uuid": "5b8efff7-9803-8103-d269-b633813fc60c", "task_level": [7]}
+        log.write_bytes(encode_line({**place, "timestamp": START, "message_type": "app:said"}))
+        output = call("tree", "--utc", otlp, log)[1]
+        assert 1 == output.count("5b8efff7")
+        assert "app:said" in output
+
+    def test_follow(self, call, otlp):
+        """It cannot be followed, which is said."""
+        status, _, errors = call("tree", "--follow", otlp)
+        assert 2 == status
+        assert f"eliot-etw: {otlp}: is OTLP; only a log of messages can be followed\n" in errors
