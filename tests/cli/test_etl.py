@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from struct import pack
 from uuid import UUID
 
@@ -9,6 +10,7 @@ import pytest
 
 from eliot_etw.etw import EtlWriter, EventEncoder, Field, InType, OutType, Schema, provider_traits
 from tests.etw._traces import NOW, event, sample
+from tests.sources._common_schema_events import metrics_event
 
 FIELDS = (
     Field("text", InType.ANSI, OutType.UTF8),
@@ -258,3 +260,56 @@ class TestCalls:
         program.stdout.read(100)
         program.stdout.close()
         assert (0, b"") == (program.wait(60), program.stderr.read())
+
+
+class TestMetrics:
+    """Events that hold metrics of OpenTelemetry are decoded."""
+
+    def request(self, count):
+        """Make a request of OTLP with so many points."""
+        service = pytest.importorskip(
+            "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2"
+        )
+        request = service.ExportMetricsServiceRequest()
+        metric = request.resource_metrics.add().scope_metrics.add().metrics.add()
+        metric.name, metric.unit = "shop.orders", "1"
+        for number in range(count):
+            metric.gauge.data_points.add().as_int = number
+        return request.SerializeToString()
+
+    def test_text(self, call, path):
+        """The data point stands where the fields of other events do."""
+        trace(path, metrics_event(self.request(1)))
+        status, output, errors = call("etl", "dump", "--utc", path)
+        assert (0, "") == (status, errors)
+        first, second = output.splitlines()[1:]
+        assert "NativeMetricsExtension_Provider/otlp_metrics" in first
+        assert '    metric=shop.orders kind=gauge unit="1" value=0' == second
+
+    def test_several(self, call, path):
+        """Several are a list."""
+        trace(path, metrics_event(self.request(2)))
+        output = call("etl", "dump", "--json", path)[1]
+        first, second = json.loads(output)["fields"]["points"]
+        assert (0, 1) == (first["value"], second["value"])
+
+    def test_json(self, call, path):
+        """JSON has the bytes, too."""
+        request = self.request(1)
+        trace(path, metrics_event(request))
+        shown = json.loads(call("etl", "dump", "--json", path)[1])
+        assert "shop.orders" == shown["fields"]["metric"]
+        assert request.hex() == shown["rest"]
+
+    def test_package_is_missing(self, call, path, monkeypatch):
+        """Without the package that decodes them, the size is shown, and said once what to do."""
+        monkeypatch.setitem(
+            sys.modules, "opentelemetry.proto.collector.metrics.v1.metrics_service_pb2", None
+        )
+        trace(path, metrics_event(b"123"), metrics_event(b"12345", NOW + 1))
+        for verb in (["etl", "dump"], ["tree"]):
+            status, output, errors = call(*verb, path)
+            assert (0, 1) == (status, errors.count("\n"))
+            assert "size_bytes=3" in output
+            assert "size_bytes=5" in output
+            assert "python -m pip install 'eliot-etw[otel]'" in errors
