@@ -228,6 +228,7 @@ class TailSampledDestination(Wrapper):
         if is_alone or self._is_over or uuid is None:
             task.is_finished = True
             return task
+        task.is_held = True
         return self._tasks.setdefault(uuid, task)
 
     def _is_to_look(self, task: _Task) -> bool:
@@ -252,19 +253,30 @@ class TailSampledDestination(Wrapper):
             or len(self._tasks) > self._max_tasks
             or monotonic() - oldest.begun > self._timeout_s
         ):
+            if not oldest.right_to_decide:  # somebody is at it, perhaps this very thread
+                return
             self._decide(oldest)
 
     def _decide(self, task: _Task) -> None:
-        """Keep a task, or drop it."""
-        is_kept = self._asked(task)
-        if task.uuid in self._tasks or self._is_over:
-            # Another thread may have decided meanwhile.
+        """Keep a task, or drop it, unless somebody else is at it, who sees to all that came."""
+        try:
+            task.right_to_decide.pop()
+        except IndexError:
+            return
+        try:
+            is_kept = self._asked(task)
+        except BaseException:  # of a signal's handler: it is decided about later
+            task.right_to_decide.append(True)
+            raise
+        if task.is_held or self._is_over:
+            # If it is over, there may be several of one task.
             is_kept = self._decided.setdefault(task.uuid, is_kept)
             self._decided_order.append(task.uuid)
             if len(self._decided_order) > self._max_tasks:
                 self._decided.pop(self._decided_order.popleft(), None)
         task.is_kept = is_kept
-        self._tasks.pop(task.uuid, None)
+        if task.is_held:
+            self._tasks.pop(task.uuid, None)
         if is_kept:
             self._kept_tasks += 1
         else:
@@ -287,11 +299,12 @@ class TailSampledDestination(Wrapper):
         """Pass on what is held of a task that was decided about, or drop it.
 
         Raises:
-            Exception: The first that the destination inside raised; the others got their turn.
+            BaseException: What ends the program, or else the first that the destination inside
+                raised; the other messages got their turn.
         """
         size, task.size = task.size, 0
         self._held_bytes -= size
-        first_error: Exception | None = None
+        error: BaseException | None = None
         taken = failed = 0
         popleft, send, is_kept = task.messages.popleft, self._send, task.is_kept
         # Another thread may be at it too: each message is taken once.
@@ -304,25 +317,27 @@ class TailSampledDestination(Wrapper):
             if is_kept:
                 try:
                     send(message)
-                except Exception as error:  # noqa: BLE001 - raised below
+                except BaseException as new:  # noqa: BLE001 - raised below
                     failed += 1
-                    first_error = first_error or error
+                    if error is None or not isinstance(new, Exception):
+                        error = new
         self._held -= taken
         if is_kept:
             self._kept += taken - failed
             self._failed += failed
         else:
             self._dropped += taken
-        if first_error is not None:
-            raise first_error
+        if error is not None:
+            raise error
 
     def _finish(self, deadline: float) -> None:
         """Decide about all tasks as they are, and hold nothing back from now on."""
         self._is_over = True
-        while (oldest := self._oldest()) is not None:
-            # Nobody is there to be told; it is counted.
-            with suppress(Exception):
-                self._decide(oldest)
+        while tasks := [t for t in self._tasks.copy().values() if t.right_to_decide]:
+            for task in tasks:
+                # Nobody is there to be told; it is counted.
+                with suppress(Exception):
+                    self._decide(task)
 
     def stats(self) -> dict[str, int]:
         """Count messages and tasks, in this process.
@@ -350,7 +365,10 @@ class TailSampledDestination(Wrapper):
 class _Task:
     """A task whose messages are held back."""
 
-    __slots__ = ("begun", "is_finished", "is_kept", "messages", "open", "size", "uuid")
+    __slots__ = (
+        "begun", "is_finished", "is_held", "is_kept", "messages", "open", "right_to_decide",
+        "size", "uuid",
+    )  # fmt: skip
 
     def __init__(self, uuid: Any) -> None:
         self.uuid = uuid
@@ -360,6 +378,11 @@ class _Task:
         # The outermost actions that were started here, by their levels.
         self.open: set[tuple[int, ...]] = set()
         self.is_finished = False
+        # Whether it waits for more, under its UUID.
+        self.is_held = False
+        # Taken by the one who decides: of two, the second might take a task of the same UUID, that
+        # has begun since, for this one.
+        self.right_to_decide = [True]
         # None until it is decided.
         self.is_kept: bool | None = None
 

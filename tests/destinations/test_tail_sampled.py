@@ -385,6 +385,34 @@ class TestEnd:
         stats = destination.stats()
         assert (stats["kept"], stats["failed"]) == (2, 1)
 
+    def test_interrupted(self):
+        """What ends the program while a task is decided about or passed on loses nothing else."""
+        seen, ends = [], ["rule", "send"]
+
+        def keep(task):
+            if ends and ends[0] == "rule":
+                raise KeyboardInterrupt(ends.pop(0))
+            return True
+
+        def inner(message):
+            if ends:
+                raise KeyboardInterrupt(ends.pop(0))
+            seen.append(message["task_level"])
+
+        destination = TailSampledDestination(inner, keep, max_messages=3)
+        add_destinations(destination)
+        task = start_task(action_type="a")
+        task.log("m")
+        task.log("m")
+        with pytest.raises(KeyboardInterrupt, match="rule"):
+            task.log("m")
+        with pytest.raises(KeyboardInterrupt, match="send"):
+            task.log("m")
+        task.finish()
+        assert seen == [[2], [3], [4], [5], [6]]
+        stats = destination.stats()
+        assert (stats["held"], stats["kept"], stats["failed"], stats["dropped"]) == (0, 5, 1, 0)
+
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
     def test_forked(self, sample, memory):
         """A child has none of the messages that its parent holds."""
