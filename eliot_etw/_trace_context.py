@@ -133,16 +133,28 @@ def span_id_of(task_uuid: str, level: Iterable[int]) -> str:
 
 
 def drawn_position() -> int:
-    """Draw a position for an action whose parent is not known to count.
+    """Draw a position for an action of which whoever reads the parent's log may know nothing.
 
     Any number of processes may continue a trace of which they know nothing but its id. They
-    cannot ask one another which positions are taken.
+    cannot ask one another which positions are taken. And of a service that is called, nobody
+    knows whether it logs, and where: nothing is missing if what it logged is not there.
 
     Returns:
         A number of 52 bits, of which the first is set. No action counts that far, and every
         reader of JSON knows it exactly.
     """
     return FIRST_DRAWN | int.from_bytes(os.urandom(7), "big") >> 5
+
+
+def drawn_task_id(task_uuid: str, level: Iterable[int]) -> str:
+    """Return a task id, for one call of `Action.continue_task`, at a drawn place in an action.
+
+    Args:
+        task_uuid: The action's task.
+        level: Its place there; empty for the root.
+    """
+    place = TaskLevel((*level, drawn_position())).to_string()
+    return f"{task_uuid}@{place}".encode("ascii", "backslashreplace").decode()
 
 
 def valid_tracestate(text: object) -> str:
@@ -221,6 +233,9 @@ def continuation(task_id: object, traceparent: object, tracestate: object) -> Co
     state = valid_tracestate(tracestate)
     passed_on = {names.TRACESTATE: state} if state else {}
     if place and trace_id_of(place[0]) == parent.trace_id:
+        # Whoever is between us and the action there, or a span that the action is, has its own id.
+        if span_id_of(place[0], place[1][:-1]) != parent.parent_id:
+            passed_on[names.OTEL_PARENT_SPAN_ID] = parent.parent_id
         return Continuation(place, passed_on, state)
     reason = "another trace" if place else "refused"
     return Continuation(

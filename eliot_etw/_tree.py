@@ -39,12 +39,37 @@ def _kind(message: MessageDict, position: int) -> int:
 
 
 @final
+class _Part:
+    """The part of a task that one service logged: what is not within another drawn position.
+
+    Attributes:
+        unknown: Of how many actions it is known that they are there, as long as that is all that
+            is known of the part; 0 from its first message on.
+    """
+
+    __slots__ = ("unknown",)
+
+    def __init__(self) -> None:
+        self.unknown = 1
+
+
+@final
 class _Node:
     """An action while its messages come in."""
 
-    __slots__ = ("conflicts", "end", "end_position", "is_whole", "kids", "missing", "start")
+    __slots__ = (
+        "conflicts",
+        "end",
+        "end_position",
+        "is_whole",
+        "kids",
+        "missing",
+        "part",
+        "start",
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, part: _Part) -> None:
+        self.part = part
         # What holds each position; the start and the end are in here too, unless an action has
         # taken their position from them.
         self.kids: dict[int, MessageDict | _Node] = {}
@@ -71,15 +96,15 @@ class TaskBuilder:
         messages: What to begin with: messages of one task, or one message that has no place.
     """
 
-    __slots__ = ("_disputed", "_is_elsewhere", "_root", "_unfinished", "is_lone_message", "log")
+    __slots__ = ("_disputed", "_elsewhere", "_root", "_unfinished", "is_lone_message", "log")
 
     def __init__(self, messages: Iterable[MessageDict] = ()) -> None:
         self.log: list[MessageDict] = []
         self.is_lone_message = False
-        self._root = _Node()
+        self._root = _Node(_Part())
         self._unfinished = 1
-        # Whether all that is known of the outermost action is that others have continued it.
-        self._is_elsewhere = False
+        # How many of those are in parts of which nothing is here: no end of theirs is waited for.
+        self._elsewhere = 1
         self._disputed: dict[int, list[MessageDict]] = {}
         for message in messages:
             place = place_of(message)
@@ -92,7 +117,7 @@ class TaskBuilder:
     @property
     def is_complete(self) -> bool:
         """Whether nothing is known to be missing."""
-        return self._unfinished == self._is_elsewhere or self.is_lone_message
+        return bool(self.log) and (self._unfinished == self._elsewhere or self.is_lone_message)
 
     def add(self, message: MessageDict, level: list[int]) -> bool:
         """Take a message.
@@ -125,11 +150,9 @@ class TaskBuilder:
             self._fill(node, position, message)
         if node.end is not None:
             self._settle(node)
-        self._is_elsewhere = (
-            level[0] >= FIRST_DRAWN
-            and self._root.end is None
-            and (self._is_elsewhere or not self.log)
-        )
+        if node.part.unknown and (position < FIRST_DRAWN or kind == _END):
+            self._elsewhere -= node.part.unknown
+            node.part.unknown = 0
         self.is_lone_message = not self.log and kind == _MESSAGE and level == [1]
         self.log.append(message)
         return True
@@ -161,7 +184,14 @@ class TaskBuilder:
 
     def _open(self, node: _Node, position: int, held: MessageDict | None) -> _Node:
         """Make the action at a position that was free, or that only a message held."""
-        action = _Node()
+        part = node.part
+        if position >= FIRST_DRAWN:
+            part = _Part()
+            self._elsewhere += 1
+        elif part.unknown:
+            part.unknown += 1
+            self._elsewhere += 1
+        action = _Node(part)
         self._unfinished += 1
         self._seize(node, position, action)
         self._settle(node)

@@ -171,8 +171,18 @@ class WrittenAction:
     Made by `from_messages`, or by `eliot_etw.parse.Task.root`.
     """
 
-    __slots__ = ("_anchor", "_children", "_conflicts", "_depth", "_end", "_is_complete", "_start")
+    __slots__ = (
+        "_anchor",
+        "_children",
+        "_conflicts",
+        "_depth",
+        "_end",
+        "_is_complete",
+        "_is_elsewhere",
+        "_start",
+    )
     _is_complete: bool
+    _is_elsewhere: bool
 
     def __init__(
         self,
@@ -191,11 +201,17 @@ class WrittenAction:
         # actions would take memory by the square of the depth.
         first = start or end or (children or conflicts)[0]
         self._anchor: WrittenMessage = first._anchor if isinstance(first, WrittenAction) else first
-        self._is_complete = (
-            ((start is not None and end is not None) or self.began_elsewhere)
-            and not any(isinstance(c, WrittenAction) and not c._is_complete for c in children)
-            and not self.missing
+        kids = [child for child in children if isinstance(child, WrittenAction)]
+        # Known only by what others continued from them.
+        bare = [k for k in kids if k._is_elsewhere and _position(k, depth) < FIRST_DRAWN]
+        self._is_elsewhere = (
+            start is None
+            and end is None
+            and len(bare)
+            == sum(_position(item, depth) < FIRST_DRAWN for item in (*children, *conflicts))
         )
+        is_whole = start is not None and end is not None and not bare and not self.missing
+        self._is_complete = (is_whole or self._is_elsewhere) and all(k._is_complete for k in kids)
 
     @classmethod
     def from_messages(
@@ -310,17 +326,12 @@ class WrittenAction:
 
     @property
     def began_elsewhere(self) -> bool:
-        """Whether it is an action of somebody else's, of which nothing was logged here.
+        """Whether nothing that was logged in it is here but what others continued from it.
 
-        What is within it continues a ``traceparent`` that came from there. So its own start and
-        end are not missing.
+        That stands at positions that were drawn, see `eliot_etw.http`. If all of a task is like
+        that, its log is somewhere else, and nothing of it is missing.
         """
-        return (
-            self._depth == 0
-            and self._start is self._end is None
-            and min(_position(item, 0) for item in (*self._children, *self._conflicts))
-            >= FIRST_DRAWN
-        )
+        return self._is_elsewhere
 
     @property
     def missing(self) -> tuple[range, ...]:
@@ -328,8 +339,10 @@ class WrittenAction:
 
         Known are those below the end; without an end, those below the highest position seen.
         Whether the end itself is missing says `end_message`. Positions that were drawn, for what
-        continues a ``traceparent``, are not counted.
+        goes on elsewhere, do not count.
         """
+        if self._is_elsewhere:
+            return ()
         depth = self._depth
         ends = [message for message in (self._start, self._end) if message is not None]
         held = [_position(item, depth) for item in (*ends, *self._children, *self._conflicts)]

@@ -98,7 +98,10 @@ ONE_EDGE = [
     {"destinations.etw", "destinations.", "etw."},
     # A spool is locked as a file of messages is; the rest of a destination is in `shipping`.
     {"shipping._spool", "shipping.", "destinations."},
-    {"destinations.zmq", "destinations.", "shipping."},
+    *(
+        {module, "destinations.", "shipping."}
+        for module in ("destinations.zmq", "destinations._zmq_link", "destinations._zmq_session")
+    ),
 ]
 # What reads logs, and must not touch the logging of its own process.
 READERS = {
@@ -138,6 +141,7 @@ OF_THE_WHOLE = {
     "hot_path",
     "import",
     "json_lines",
+    "opentelemetry_system",
     "project",
     "public_api",
     "runs_anywhere",

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from eliot_etw._task_level import new_task_uuid
+from eliot_etw._task_level import new_task_uuid, parse_task_id
 from eliot_etw._trace_context import (
     FIRST_DRAWN,
     TraceParent,
     drawn_position,
+    drawn_task_id,
     parse_traceparent,
     span_id_of,
     task_uuid_of,
@@ -207,6 +208,23 @@ class TestDrawnPosition:
 
 
 member = st.from_regex(r"[a-z][a-z0-9_*/@-]{0,200}=[!-+\--<>-~]{1,250}", fullmatch=True)
+
+
+class TestDrawnTaskID:
+    """Places for what may be logged elsewhere, or not at all."""
+
+    @given(st.uuids().map(str), levels)
+    def test_place(self, task_uuid, level):
+        """It is a task id, of another place in the action each time."""
+        ids = {drawn_task_id(task_uuid, level) for _ in range(2)}
+        assert len(ids) == 2
+        for task_id in ids:
+            uuid, place = parse_task_id(task_id)
+            assert (uuid, place[:-1], place[-1] >= FIRST_DRAWN) == (task_uuid, tuple(level), True)
+
+    def test_odd_task(self):
+        """A task with a name that is not ASCII has one, if not of itself."""
+        assert drawn_task_id("\ud800é", ()).isascii()
 
 
 class TestTraceState:

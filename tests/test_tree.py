@@ -58,6 +58,25 @@ def completeness(*messages):
         ),
         ([start([1]), end([2]), start([DRAWN, 1]), end([DRAWN, 2])], "no yes no yes"),
         ([end([DRAWN])], "no"),
+        # The same within actions of which nothing else is known, as long as that is so.
+        ([start([2, DRAWN, 1]), end([2, DRAWN, 2])], "no yes"),
+        ([start([2, DRAWN, 1]), end([2, DRAWN, 2]), start([3, 4, DRAWN, 1])], "no yes no"),
+        ([start([2, DRAWN, 1]), end([2, DRAWN, 2]), start([1]), end([3])], "no yes no no"),
+        (
+            [message([DRAWN, 2, DRAWN]), start([DRAWN, 3, DRAWN, 1]), message([DRAWN, 1])],
+            "yes no no",
+        ),
+        (
+            [
+                start([1]),
+                start([2, 1]),
+                start([2, DRAWN, 1]),
+                end([2, DRAWN, 2]),
+                end([2, 2]),
+                end([3]),
+            ],
+            "no no no no no yes",
+        ),
     ],
 )
 def test_complete_when_all_is_there(messages, expected):

@@ -210,6 +210,14 @@ class TestWrittenAction:
             mixed = WrittenAction.from_messages(None, [inner, other])
             assert (mixed.began_elsewhere, mixed.is_complete()) == (False, False)
             assert mixed.missing == (range(1, other.task_level[0]),)
+        within = [[2, DRAWN, 1], [2, DRAWN, 2]]
+        deep = WrittenAction.from_messages(start(within[0]), [], end(within[1]))
+        second = WrittenAction.from_messages(None, [deep])
+        outer = WrittenAction.from_messages(None, [second])
+        assert (outer.began_elsewhere, outer.missing, outer.is_complete()) == (True, (), True)
+        # With the sender's log it shows that something of it is lost.
+        whole = WrittenAction.from_messages(start([1]), [second], end([3]))
+        assert (whole.began_elsewhere, whole.is_complete()) == (False, False)
 
     def test_from_child(self):
         """A child alone makes an action of which nothing else is known."""

@@ -120,18 +120,21 @@ class Task:
             if not parent and not self._end_position:
                 self._end_position = level[-1]
             return True
-        if parent or self._counts(level[0]):
+        if self._counts(level):
             self._balance += hash(parent)
-        if role == START and parent and (parent[1:] or self._counts(parent[0])):
+        if role == START and parent and self._counts(parent):
             self._balance += hash(parent[:-1])
         return True
 
-    def _counts(self, position: int) -> bool:
-        """Say whether what is at a position of the outermost action is an item that counts.
+    def _counts(self, level: Level) -> bool:
+        """Say whether what is there is one of the items that the end around it counts.
 
         What was logged after the end of the task is not waited for.
         """
-        return position < FIRST_DRAWN and not 0 < self._end_position < position
+        position = level[-1]
+        if position >= FIRST_DRAWN:
+            return False
+        return len(level) > 1 or not 0 < self._end_position < position
 
     def is_finished(self) -> bool:
         """Say whether nothing is known to be missing."""

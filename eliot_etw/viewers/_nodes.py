@@ -74,8 +74,8 @@ class Node:
         start: The start of an action; the message itself if it is one.
         end: The end of an action.
         has_child: Whether anything is within it.
-        is_elsewhere: Whether it is an action of which nothing was logged here, and nothing can be
-            missed: what is within it continues a span of somebody else's.
+        is_elsewhere: Whether nothing of an action is here but what others continued from it, at
+            positions that were drawn.
         until: The last position of a gap; the position of the end of an action, or 0.
         is_rival: Whether another message has the same place.
         is_last: Whether nothing follows it in its parent.
@@ -185,6 +185,7 @@ class _Frame:
         "has_counted",
         "has_lead",
         "has_match",
+        "has_own",
         "lowest",
         "position",
         "start",
@@ -202,6 +203,8 @@ class _Frame:
         self.has_counted = False
         self.has_lead = False
         self.has_match = False
+        # Whether anything of it is here but what others continued from it.
+        self.has_own = False
 
 
 Selector: TypeAlias = Callable[[Node], bool]
@@ -275,6 +278,8 @@ class BackwardPass:
         is_rival = frame.lowest == position
         if not is_rival:
             self._reach(frame, position)
+        if position < FIRST_DRAWN or role == END:
+            frame.has_own = True
         if role == START and frame.start is None:
             frame.start = message
         elif role == END and frame.end is None:
@@ -331,8 +336,11 @@ class BackwardPass:
             ACTION, len(frames), frame.position, frame.start, frame.end, frame.end_position
         )
         node.has_child = frame.has_child
-        node.is_elsewhere = not frames and not frame.end and frame.lowest >= FIRST_DRAWN
-        self._select(node, frames[-1] if frames else _Frame(0), frame)
+        node.is_elsewhere = not frame.has_own
+        around = frames[-1] if frames else _Frame(0)
+        if frame.has_own and frame.position < FIRST_DRAWN:
+            around.has_own = True
+        self._select(node, around, frame)
 
 
 def is_same(message: MessageDict, other: MessageDict) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
-from eliot_etw.viewers._nodes import ACTION, Node
+from eliot_etw._trace_context import FIRST_DRAWN
+from eliot_etw.viewers._nodes import ACTION, GAP, Node
 
 
 class Shown(NamedTuple):
@@ -22,22 +23,32 @@ def shown(nodes: Iterable[Node]) -> Iterator[Shown]:
 
     A selected node is shown with all that is within it. What leads to one, if it is shown at
     all, is context. A node whose parent is not shown begins a tree of its own, of depth 0.
-    An action of somebody else's, of which there is nothing to say, is never shown.
+    Where one service continues another whose log is not here, no action of that one is shown.
     """
     # The actions that are shown around the current node: their depth in the task, and whether
     # everything within is shown.
     around: list[tuple[int, bool]] = []
+    # Likewise of services whose log is not here: their depth, and whether nothing follows them.
+    absent: list[tuple[int, bool]] = []
     for node in nodes:
-        if node.is_elsewhere:
-            continue
         depth = node.depth
+        while absent and absent[-1][0] >= depth:
+            absent.pop()
+        is_absent = bool(absent) and absent[-1][0] == depth - 1
+        if is_absent and node.kind == GAP:
+            continue
+        # Whether something follows it, or the absent actions that it stands in.
+        ends = not is_absent or absent[-1][1]
+        if node.is_elsewhere and (is_absent or not depth or node.position >= FIRST_DRAWN):
+            absent.append((depth, ends and node.is_last))
+            continue
         while around and around[-1][0] >= depth:
             around.pop()
         whole = bool(around) and around[-1][1]
         if whole:
-            is_last = node.is_last
+            is_last = ends and node.is_last
         elif node.leads if around else node.shows:
-            is_last = node.is_last_lead
+            is_last = ends and node.is_last_lead
             whole = node.is_match
         else:
             continue

@@ -174,13 +174,22 @@ class TestTree:
             {FIRST_DRAWN + 9}.1 start b
             {FIRST_DRAWN + 9}.3 end b
         """)
-        assert outline(messages) == [
-            (0, "action", (0, 0)),
-            (1, "action", "a"),
-            (1, "action", "b"),
-            (2, "gap", (2, 2)),
+        nodes = nodes_of(messages)
+        assert [(node.depth, node.type, node.is_elsewhere) for node in nodes] == [
+            (0, None, True),
+            (1, "a", False),
+            (1, "b", False),
+            (2, None, False),  # the gap in it
         ]
-        assert [node.is_elsewhere for node in nodes_of(messages)] == [True, False, False, False]
+
+    def test_begun_elsewhere_deep_within(self, log):
+        """Of the actions around it nothing is here either, unless something of them is."""
+        story = f"2.3.{FIRST_DRAWN}.1 start a \n 5.{FIRST_DRAWN}.2.{FIRST_DRAWN}.1 start b"
+        nodes = [node for node in nodes_of(log(story)) if node.kind == ACTION]
+        assert [node.type for node in nodes if not node.is_elsewhere] == ["a", "b"]
+        nodes = [node for node in nodes_of(log(f"1 start root \n {story}")) if node.kind == ACTION]
+        shown = [(node.depth, node.type) for node in nodes if not node.is_elsewhere]
+        assert shown == [(0, "root"), (3, "a"), (4, "b")]
 
     def test_continued_from_here(self, log):
         """Likewise beside what its beginner logged; that such a thing is late is not said."""

@@ -66,6 +66,25 @@ def test_begun_elsewhere(select):
     assert select("b", context=True, story=story) == ["(a).", "  b."]
 
 
+def test_begun_elsewhere_deep_within(select):
+    """Likewise where the sender gave a place far within its task."""
+    story = f"2.3.{FIRST_DRAWN}.1 start a \n 2.3.{FIRST_DRAWN}.4 end a \n 5.{FIRST_DRAWN} m"
+    assert [line.rstrip(".") for line in select(story=story)] == ["a", "  gap", "m"]
+    # As soon as something of the sender's log is there, what is not there of it is missing.
+    shown = [line.rstrip(".") for line in select(story=f"1 start root \n {story}")]
+    within = ["    gap", "    gap", "      a", "        gap"]
+    assert shown == ["root", "  gap", *within, "  gap", "  gap", "    m"]
+
+
+def test_service_between_two_others(select):
+    """What a third service logged is below the call of the first, if the second logged nothing."""
+    within = f"2.{FIRST_DRAWN}.4.5.{FIRST_DRAWN}"
+    story = f"1 start a \n 2.1 start call \n {within}.1 start c \n {within}.2 m \n 2.2 end call"
+    assert select(story=story) == ["a.", "  call.", "    c.", "      m."]
+    both = f"{story} \n 2.{FIRST_DRAWN}.5.{FIRST_DRAWN} n"
+    assert select(story=both) == ["a.", "  call.", "    c", "      m.", "    n."]
+
+
 def test_selected_action(select):
     """A selected action is shown with all that is within it, as a tree of its own."""
     assert select("page2") == ["page2.", "  get2", "  gap."]
