@@ -7,19 +7,14 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from itertools import chain
-from typing import TYPE_CHECKING, Final, TypeAlias
+from typing import Final
 
-from eliot_etw.cli._input import Input, is_otlp, is_trace
+from eliot_etw.cli._input import Followed, Input, is_otlp, is_trace
 from eliot_etw.sources import FollowedFile
 from eliot_etw.typing import MessageDict
 from eliot_etw.viewers._forest import Forest, Task
 from eliot_etw.viewers._running import RunningView
 from eliot_etw.viewers._screen import Screen
-
-if TYPE_CHECKING:
-    from eliot_etw.sources import FollowedJournal
-
-_Followed: TypeAlias = "FollowedFile | FollowedJournal"
 
 _POLL_S: Final = 0.1
 _REFRESH_S: Final = 0.5
@@ -62,10 +57,10 @@ def follow(
             time.sleep(_POLL_S)
 
 
-def _followed(name: str, source: Input) -> _Followed:
+def _followed(name: str, source: Input) -> Followed:
     """Choose how to read what grows."""
-    if name in source.journals:
-        return source.journals[name].follow()
+    if name in source.named:
+        return source.named[name].follow()
     return FollowedFile(name, on_bad_line=source.on_bad_line)
 
 
@@ -82,7 +77,7 @@ def _is_refused(name: str, source: Input) -> bool:
 
 def _finished(
     forest: Forest,
-    files: list[_Followed],
+    files: list[Followed],
     source: Input,
     is_wanted: Callable[[MessageDict], bool],
 ) -> Iterator[Task]:
@@ -91,7 +86,7 @@ def _finished(
         yield from forest.add(message)
 
 
-def _new_messages(files: list[_Followed], source: Input) -> Iterator[MessageDict]:
+def _new_messages(files: list[Followed], source: Input) -> Iterator[MessageDict]:
     """Give what the files have to give now; leave out a file that cannot be read any more."""
     for file in files.copy():
         try:

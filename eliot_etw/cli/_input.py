@@ -9,11 +9,12 @@ import re
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, BinaryIO, Final, TypeVar, final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar, final
 
 import click
 
-from eliot_etw._names import JOURNAL
+from eliot_etw import sources
+from eliot_etw._names import JOURNAL, SQLITE
 from eliot_etw._program import printable
 from eliot_etw.exceptions import InvalidTrace, MissingDependency
 from eliot_etw.sources import BadLine, FileSource, merge_by_time
@@ -43,8 +44,14 @@ _KINDS: Final = {
     "unfinished": "activities not waited for, as too many were open",
 }
 
+# What a name begins with that is no file's, and the source that reads it.
+_NAMED: Final = {
+    JOURNAL: "JournalSource",
+    SQLITE: "SqliteSource",
+}
+
 if TYPE_CHECKING:
-    from eliot_etw.sources import EtlSource, JournalSource, OtlpJsonSource
+    from eliot_etw.sources import EtlSource, OtlpJsonSource
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -54,18 +61,46 @@ def files_argument(command: _F) -> _F:
     return click.argument("files", metavar="[FILE]...", nargs=-1, type=click.Path())(command)
 
 
+class Followed(Protocol):
+    """What is read as it grows."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in reports."""
+
+    def poll(self) -> Iterator[MessageDict]:
+        """Give what is there and was not given yet; never waits. Raises OSError."""
+
+    def close(self) -> None:
+        """Stop following."""
+
+
+class NamedSource(Protocol):
+    """What is read by a name that is no file's."""
+
+    @property
+    def name(self) -> str:
+        """What to call it in reports."""
+
+    def __iter__(self) -> Iterator[MessageDict]:
+        """Give all messages. Raises OSError."""
+
+    def follow(self) -> Followed:
+        """Return what reads the same as it grows."""
+
+
 @final
 class Input:
     """The messages of all files, merged by time.
 
     Args:
         files: Paths; ``-`` for standard input, which is also meant by none at all; ``journal:``,
-            with what to select after it, for the journal of systemd.
+            with what to select after it, for the journal of systemd, or another such name.
 
     Attributes:
         count: How many messages have been given out.
         could_not_read: Whether a file could not be read, or not to its end.
-        journals: Those of the files that are journals, by name.
+        named: What those that are no files are read by, by name.
     """
 
     def __init__(self, files: tuple[str, ...]) -> None:
@@ -78,8 +113,7 @@ class Input:
         self._bad_lines = 0
         self.could_not_read = False
         self._with_skipped: list[EtlSource | OtlpJsonSource] = []
-        names = [name for name in self.files if name.startswith(JOURNAL)]
-        self.journals = {name: _journal(name) for name in names}
+        self.named = {name: made for name in self.files if (made := _named_source(name))}
 
     def __iter__(self) -> Iterator[MessageDict]:
         for message in merge_by_time(map(self._readable, self.files)):
@@ -114,9 +148,9 @@ class Input:
             say(f"eliot-etw: {lines} skipped, being no messages.")
         for one in self._with_skipped:
             say_of_trace(one.name, one.skipped, one.problems)
-        for journal in self.journals.values():
-            for line in journal.hint.splitlines():
-                say(f"{journal.name}: {line}")
+        for source in self.named.values():
+            for line in getattr(source, "hint", "").splitlines():
+                say(f"{source.name}: {line}")
         if not shown and not self.could_not_read:
             why = "nothing matches" if self.count else "there are no messages"
             say(f"eliot-etw: Nothing to show: {why}.")
@@ -133,8 +167,8 @@ class Input:
         """Choose how to read a file. Raises OSError for a trace in a pipe."""
         if name == "-":
             return self._standard_input()
-        if name in self.journals:
-            return self.journals[name]
+        if name in self.named:
+            return self.named[name]
         if is_trace(name):
             return self._trace(name)
         return self._text(name, _head(name))
@@ -183,14 +217,16 @@ def trace_of_standard_input() -> BinaryIO:
     raise OSError(errno.ESPIPE, "is a trace, which cannot be read from a pipe; name its file")
 
 
-def _journal(name: str) -> JournalSource:
-    """Make the source for a journal. Raises UsageError if the name is none."""
-    from eliot_etw.sources import JournalSource  # noqa: PLC0415 - most logs are none
-
+def _named_source(name: str) -> NamedSource | None:
+    """Make the source for what is no file; None for a file. Raises UsageError if it is neither."""
+    kind = next((kind for prefix, kind in _NAMED.items() if name.startswith(prefix)), None)
+    if kind is None:
+        return None
     try:
-        return JournalSource.named(name)
+        made: NamedSource = getattr(sources, kind).named(name)
     except ValueError as error:
         raise click.UsageError(str(error)) from None
+    return made
 
 
 def is_otlp(name: str) -> bool:

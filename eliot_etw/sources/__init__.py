@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eliot_etw.sources.journald import FollowedJournal, JournalSource
     from eliot_etw.sources.merged import merge_by_time
     from eliot_etw.sources.otlp import OtlpJsonSource
+    from eliot_etw.sources.sqlite import FollowedSqlite, SqliteSource
 
 _MODULES = {
     "BadLine": "_lines",
@@ -24,8 +25,10 @@ _MODULES = {
     "FileSource": "file",
     "FollowedFile": "file",
     "FollowedJournal": "journald",
+    "FollowedSqlite": "sqlite",
     "JournalSource": "journald",
     "OtlpJsonSource": "otlp",
+    "SqliteSource": "sqlite",
     "merge_by_time": "merged",
 }
 
@@ -35,8 +38,10 @@ __all__ = [
     "FileSource",
     "FollowedFile",
     "FollowedJournal",
+    "FollowedSqlite",
     "JournalSource",
     "OtlpJsonSource",
+    "SqliteSource",
     "merge_by_time",
 ]
 
