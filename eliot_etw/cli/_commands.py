@@ -9,7 +9,18 @@ import click
 from eliot_etw import __version__
 from eliot_etw._program import printable
 
-_VERBS = ("collect", "convert", "etl", "etw", "filter", "pretty", "stats", "tree")
+_VERBS = (
+    "collect",
+    "convert",
+    "etl",
+    "etw",
+    "filter",
+    "keys",
+    "level",
+    "pretty",
+    "stats",
+    "tree",
+)
 
 _EPILOG = """\b
 Examples:
