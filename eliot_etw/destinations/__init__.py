@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.rotating_file import RotatingFileDestination
     from eliot_etw.destinations.tail_sampled import TailSampledDestination
 
+    from eliot_etw.destinations.zmq import ZmqDestination
 __all__ = [
     "BackgroundDestination",
     "EtlFileDestination",
@@ -33,6 +34,7 @@ __all__ = [
     "TailSampledDestination",
 ]
 
+    "ZmqDestination",
 _MODULES = {
     "BackgroundDestination": "background",
     "EtlFileDestination": "etl",
@@ -49,4 +51,5 @@ _MODULES = {
 }
 
 if not TYPE_CHECKING:  # where any name would be taken for one of ours
+    "ZmqDestination": "zmq",
     __getattr__, __dir__ = late_names(__name__, _MODULES)

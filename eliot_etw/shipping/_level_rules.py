@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from math import inf
-from typing import TypeAlias, final
+from typing import TYPE_CHECKING, TypeAlias, final
 
-from eliot_etw.shipping._protocol import LevelRule
+if TYPE_CHECKING:
+    from eliot_etw.shipping._protocol import LevelRule
 
 Levels: TypeAlias = tuple[tuple[str, int], ...]
 """Patterns with the least level of what fits; the first that fits counts."""
@@ -15,7 +16,13 @@ Levels: TypeAlias = tuple[tuple[str, int], ...]
 
 @final
 class LevelRules:
-    """The rules in force in this process; each ends by itself, whether anybody says so or not."""
+    """The rules in force in a process; each ends by itself, whether anybody says so or not.
+
+    Attributes:
+        host: The name of its machine.
+        program: Its name.
+        pid: Its number.
+    """
 
     def __init__(self, *, host: str, program: str, pid: int) -> None:
         """Say which process it is.
@@ -25,8 +32,9 @@ class LevelRules:
             program: The name of the program.
             pid: The number of the process.
         """
-        self._host = host
-        self._programs = (program, str(pid))
+        self.host = host
+        self.program = program
+        self.pid = pid
         self._rules: list[tuple[float, str, int]] = []
 
     def set(self, rules: Sequence[LevelRule], now_s: float) -> int:
@@ -47,8 +55,8 @@ class LevelRules:
         return len(self._rules)
 
     def _is_for_us(self, rule: LevelRule) -> bool:
-        return fnmatchcase(self._host, rule.host) and any(
-            fnmatchcase(program, rule.program) for program in self._programs
+        return fnmatchcase(self.host, rule.host) and any(
+            fnmatchcase(program, rule.program) for program in (self.program, str(self.pid))
         )
 
     def in_force(self, now_s: float) -> Levels:

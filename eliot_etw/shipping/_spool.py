@@ -308,9 +308,10 @@ class DiskSpool:
             with suppress(OSError):
                 os.remove(self._path_of(segment))
             raise
-        if self._end >= 0:
-            os.close(self._end)
-        self._end = end
+        # In this order: a child that is forked in between must close no file of another.
+        old, self._end = self._end, end
+        if old >= 0:
+            os.close(old)
         if segment not in self._sizes:
             self._segments.append(segment)
         self._resize(segment, len(_MAGIC))
@@ -419,9 +420,9 @@ class DiskSpool:
     def close(self) -> None:
         """Close the files. What waits stays there, for whoever opens the folder."""
         self._close_cursor()
-        if self._end >= 0:
-            os.close(self._end)
-            self._end = -1
+        end, self._end = self._end, -1
+        if end >= 0:
+            os.close(end)
         self._files.close()
 
     def remove(self) -> None:

@@ -35,6 +35,7 @@ from eliot_etw.destinations import (
 )
 from eliot_etw.destinations.tail_sampled import one_in
 from eliot_etw.sources import EtlSource, FileSource, JournalSource
+    ZmqDestination,
 from eliot_etw.testing import RecordingEtw
 from tests import _journal
 
@@ -219,6 +220,31 @@ json_messages = st.dictionaries(
 PLACE = {"task_uuid": "x", "task_level": [1], "timestamp": 1.5}
 
 
+def shipping(folder):
+    """Make what sends to a collector from memory, and what reads what that has."""
+    return _shipping()
+
+
+def shipping_from_disk(folder):
+    """Make one that keeps messages on disk meanwhile, and sends them in the other format."""
+    return _shipping(spool_folder=folder, format="msgpack", compression="zlib")
+
+
+def _shipping(**options):
+    pytest.importorskip("zmq")
+    from tests import _collector
+
+    collector = _collector.shared()
+    before = set(collector.state)
+    destination = ZmqDestination(collector.endpoint, **options)
+
+    def read():
+        assert destination.flush(60)
+        return [m for sender in collector.state.keys() - before for m in collector.of(sender)]
+
+    return destination, read
+
+
 class TestPapers:
     """What belongs to a destination besides its code."""
 
@@ -234,6 +260,7 @@ class TestPapers:
         assert (pages / f"{place}.md").read_text("utf-8").startswith(f"# {name}\n")
         assert f"| [{name}]({place}.md) |" in (pages / "index.md").read_text("utf-8")
 
+    "ZmqDestination": [shipping, shipping_from_disk],
     @pytest.mark.parametrize("name", ENTRIES)
     def test_docstring(self, name):
         """Each says what it does with messages, and what happens when that does not work."""
