@@ -23,7 +23,7 @@ from eliot_etw.etw._message_layout import REST
 from eliot_etw.etw._records import EPOCH
 from eliot_etw.etw._schema import Field
 from eliot_etw.exceptions import MissingDependency
-from eliot_etw.otlp._model import ERROR, UNSET, Attributes, Link, Log, Span
+from eliot_etw.otlp._model import ERROR, UNSET, Attributes, Event, Link, Log, Span
 from eliot_etw.sources._activities import origin
 from eliot_etw.sources._metrics import points_of
 
@@ -41,6 +41,10 @@ _NS_PER_TICK: Final = 100
 # In 64 bits with a sign, as OTLP's readers take it: in the year 2262.
 _LATEST_NS: Final = 2**63 - 1
 
+_SPAN: Final = "Span"
+# What our exporter writes besides, if spans are to be activities: that one has started.
+_SPAN_START: Final = "SpanStart"
+_EVENTS: Final = "eliot:events"
 # What the schema calls some attributes of spans.
 _WELL_KNOWN: Final = {
     "dbSystem": "db.system.name",
@@ -73,7 +77,7 @@ def span_or_log(event: EtlEvent, decoded: DecodedEvent) -> Span | Log | None:
     ):
         return None
     common = _common(event, part_a)
-    if part_b.get("_typeName") == "Span":
+    if part_b.get("_typeName") in (_SPAN, _SPAN_START):
         return _span(event, common, part_b, part_c)
     if part_b.get("_typeName") == "Log":
         return _log(event, common, part_b, part_c)
@@ -105,10 +109,13 @@ def _common(event: EtlEvent, part_a: Attributes) -> _Common:
 
 
 def _span(event: EtlEvent, common: _Common, part_b: Attributes, part_c: Attributes) -> Span | None:
-    """Read a span; None if it does not say which it is."""
+    """Read a span, or the start of one, which has no end yet; None if it does not say which."""
     if common.trace_id is None or common.span_id is None:
         return None
     start_ns, kind = _time_ns(part_b.get("startTime")), part_b.get("kind")
+    events = [*_events(part_c.get(_EVENTS))]
+    if events:
+        del part_c[_EVENTS]
     return Span(
         trace_id=common.trace_id,
         span_id=common.span_id,
@@ -117,8 +124,9 @@ def _span(event: EtlEvent, common: _Common, part_b: Attributes, part_c: Attribut
         # Their numbers begin with 0, OTLP's with 1.
         kind=kind + 1 if isinstance(kind, int) else 0,
         start_ns=common.time_ns if start_ns is None else start_ns,
-        end_ns=common.time_ns,
+        end_ns=0 if part_b["_typeName"] == _SPAN_START else common.time_ns,
         attributes=_attributes(event, _renamed(part_b, _WELL_KNOWN), part_c),
+        events=events,
         links=list(_links(part_b.get("links"))),
         status_code=ERROR if part_b.get("success") is False else UNSET,
         status_message=str(part_b.get("statusMessage", "")),
@@ -210,6 +218,16 @@ def _time_ns(text: Any) -> int | None:
         seconds -= east if sign == "+" else -east
     time_ns = seconds * 1_000_000_000 + int((fraction or "").ljust(9, "0"))
     return time_ns if 0 <= time_ns <= _LATEST_NS else None
+
+
+def _events(found: Any) -> Iterator[Event]:
+    """Read what happened within a span, which our exporter tells of in an attribute."""
+    for event in found if isinstance(found, list) else ():
+        if isinstance(event, dict):
+            time_ns, attributes = _time_ns(event.get("time")), event.get("attributes")
+            if time_ns is not None:
+                known = attributes if isinstance(attributes, dict) else {}
+                yield Event(str(event.get("name", "")), time_ns, known)
 
 
 def _links(found: Any) -> Iterator[Link]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import groupby
 from types import TracebackType
@@ -58,7 +58,7 @@ class SpanMessages:
         """Give all messages. Raises OSError as `add` does."""
         for _, items in groupby(self._items, key=lambda item: item.trace_id):
             maker = MessageMaker()
-            for item in items:
+            for item in _told_once(items):
                 for message in maker.add(item):
                     self._sort_in(message, item)
             for message in maker.rest():
@@ -91,6 +91,21 @@ class SpanMessages:
         time = WrittenMessage(message).timestamp
         time_s = _time_s(item) if time is None else time
         self._messages.add(message, "", time_s, len(encode_line(message)))
+
+
+def _told_once(items: Iterable[Span | Log]) -> Iterator[Span | Log]:
+    """Leave out starts of spans that are told of again when they have ended."""
+    started: dict[str, Span] = {}
+    ended = set()
+    for item in items:
+        if isinstance(item, Log):
+            yield item
+        elif item.end_ns:
+            yield item
+            ended.add(item.span_id)
+        else:
+            started[item.span_id] = item
+    yield from (span for span_id, span in started.items() if span_id not in ended)
 
 
 def _time_s(item: Span | Log) -> float:

@@ -1,11 +1,12 @@
 """Tests of what OpenTelemetry's exporters to ETW wrote, known by its form."""
 
+import json
 import sys
 
 import pytest
 
 from eliot_etw.etw import InType, OutType
-from eliot_etw.otlp._model import ERROR, INTERNAL, SERVER, UNSET, Link, Log, Span
+from eliot_etw.otlp._model import ERROR, INTERNAL, SERVER, UNSET, Event, Link, Log, Span
 from eliot_etw.sources._common_schema import (
     VERSION_FIELD,
     Metrics,
@@ -101,6 +102,31 @@ class TestSpans:
     def test_cut_json(self):
         """JSON that was cut off stays text."""
         assert "[1," == read(span_event(part_c={"a": as_json("[1,")})).attributes["a"]
+
+    def test_events(self):
+        """What happened within it, as our exporter tells."""
+        told = [
+            {"name": "e", "time": "2025-06-15T15:06:40.5Z", "attributes": {"n": 1}},
+            {"time": "2025-06-15T15:06:41Z", "attributes": 5},
+            {"name": "without a time"},
+            5,
+        ]
+        span = read(span_event(part_c={"a": 1, "eliot:events": as_json(json.dumps(told))}))
+        assert span.events == [
+            Event("e", START_NS + 5 * 10**8, {"n": 1}),
+            Event("", START_NS + 10**9),
+        ]
+        assert {"a": 1, **ORIGIN} == span.attributes
+
+    def test_own_events(self):
+        """An attribute of that name that is something else stays one."""
+        span = read(span_event(part_c={"eliot:events": 5}))
+        assert ([], 5) == (span.events, span.attributes["eliot:events"])
+
+    def test_start(self):
+        """That one has started is a span without an end."""
+        span = read(span_event({"_typeName": "SpanStart"}))
+        assert (START_NS, 0) == (span.start_ns, span.end_ns)
 
     @pytest.mark.parametrize("span_id", ["", "0" * 16, "xyz"])
     def test_no_id(self, span_id):

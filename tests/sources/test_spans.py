@@ -3,7 +3,7 @@
 import pytest
 
 from eliot_etw.otlp._messages_of import MessageMaker
-from eliot_etw.otlp._model import Log
+from eliot_etw.otlp._model import Log, Span
 from eliot_etw.otlp._spans_of import SpanMaker
 from eliot_etw.sources import _spans
 from eliot_etw.sources._spans import SpanMessages
@@ -36,6 +36,24 @@ def test_ours():
     assert {} == skipped
     timeless = {"task_uuid": "x", "task_level": [1], "timestamp": None, "message_type": "m"}
     assert [timeless, start] == through(start, timeless)[0]
+
+
+@pytest.mark.parametrize("order", [[0, 1, 2], [2, 1, 0]])
+def test_started(order):
+    """A span that is told of at its start and at its end is told once; one without an end, too."""
+    ids = {"trace_id": "1" * 32, "parent_span_id": None, "start_ns": 10**9}
+    told = [
+        Span(span_id="2" * 16, name="whole", end_ns=0, **ids),
+        Span(span_id="2" * 16, name="whole", end_ns=2 * 10**9, **ids),
+        Span(span_id="3" * 16, name="endless", end_ns=0, **ids),
+    ]
+    with SpanMessages("x") as spans:
+        for number in order:
+            spans.add(told[number], 10)
+        found = [(message["action_type"], message["action_status"]) for message in spans]
+    assert sorted(found) == [
+        *(("endless", "started"), ("whole", "started"), ("whole", "succeeded")),
+    ]
 
 
 def test_misplaced():
