@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 from collections import Counter
+from contextlib import suppress
 
 import pytest
 
@@ -344,6 +345,68 @@ class TestFull:
         destination.flush()
         destination.close()
         assert gate.told() == 3
+
+
+@posix
+@pytest.mark.parametrize(
+    "make",
+    [
+        "FileDestination(path)",
+        "BackgroundDestination(FileDestination(path))",
+        "RotatingFileDestination(path, max_bytes=10_000_000)",
+        "BackgroundDestination(RotatingFileDestination(path, max_bytes=10_000_000))",
+    ],
+)
+def test_disk_full(make, path):
+    """What the system took and what was counted is all that was logged, with threads and without.
+
+    The system refuses to let the file grow, as it does when a disk is full: within a line.
+    """
+    program = f"""
+import resource, sys, threading
+from eliot_etw import FileDestination
+from eliot_etw.destinations import BackgroundDestination, RotatingFileDestination
+
+path = sys.argv[1]
+log = {make}
+failed = []
+
+def work(first):
+    for number in range(first, first + 1000):
+        try:
+            log({{"n": number, "text": "x" * (number % 300)}})
+        except OSError:
+            failed.append(number)
+
+def log_all(first):
+    threads = [threading.Thread(target=work, args=(first + 1000 * n,)) for n in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not hasattr(log, "flush") or log.flush()
+
+resource.setrlimit(resource.RLIMIT_FSIZE, (100_001, resource.RLIM_INFINITY))
+log_all(0)
+counted = [log.stats()["failed"]]
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+log_all(4000)
+log.close()
+counted.append(log.stats()["failed"])
+inner = getattr(log, "inner", log)
+assert inner.stats()["failed"] == counted[1]
+assert inner is not log or len(failed) == counted[1]
+print(*counted)
+"""
+    first, last = map(int, run(program, path).stdout.split())
+    written = []
+    for line in path.read_bytes().splitlines():
+        with suppress(ValueError):  # what there was room for of a line
+            written.append(json.loads(line)["n"])
+    assert len(set(written)) == len(written)
+    assert set(range(4000, 8000)) <= set(written)
+    assert first == last > 3000
+    assert len(written) + last == 8000
 
 
 class TestFailures:
