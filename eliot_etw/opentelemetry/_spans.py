@@ -104,20 +104,12 @@ class Remote:
         return _ids(self._parent) == _ids(parent)
 
     def take(self) -> Continuation:
-        """Take the place; whoever comes later gets one that is drawn."""
-        parent = traceparent_of(self._parent)
+        """Take the place; whoever comes later gets one beside it."""
         first = next(self._first, None)
-        if first is None:
-            return self._found._replace(
-                place=(self.task_uuid, TaskLevel([drawn_position()])),
-                fields={names.TRACEPARENT: parent.to_string()},
-            )
-        uuid, level = first.place
-        fields = first.fields
-        # Exporters compute the id of a parent from its place, but it may be that of a span.
-        if names.TRACEPARENT not in fields and span_id_of(uuid, level[:-1]) != parent.parent_id:
-            fields = {**fields, names.OTEL_PARENT_SPAN_ID: parent.parent_id}
-        return first._replace(fields=fields)
+        if first is not None:
+            return first
+        uuid, level = self._found.place
+        return self._found._replace(place=(uuid, TaskLevel((*level[:-1], drawn_position()))))
 
 
 class _PlaceToTake:

@@ -9,6 +9,7 @@ from eliot_etw._task_level import parse_task_id
 from eliot_etw._trace_context import (
     SAMPLED,
     continuation,
+    drawn_task_id,
     span_id_of,
     trace_id_of,
 )
@@ -67,13 +68,14 @@ class EliotPropagator(TextMapPropagator):
         context: Context | None = None,
         setter: Setter[CarrierT] = default_setter,
     ) -> None:
-        """Put the headers into a carrier; each call takes a new place in the action."""
+        """Put the headers into a carrier; each call draws a new place in the action."""
         if context is None:
             context = get_current()
         self._w3c.inject(carrier, context, setter)
         action = action_in(context)
         if action is not None:
-            setter.set(carrier, TASK_ID_HEADER, action.serialize_task_id().decode())
+            task_id = drawn_task_id(action.task_uuid, action.task_level)
+            setter.set(carrier, TASK_ID_HEADER, task_id)
 
     def extract(
         self,

@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from eliot_etw import Action, log_message, start_action
 from eliot_etw import _names as names
+from eliot_etw._task_level import parse_task_id
 from eliot_etw._trace_context import FIRST_DRAWN, TraceParent, span_id_of, trace_id_of
 from eliot_etw.opentelemetry import EliotPropagator
 from tests._tracing import Tracing, paths, starts
@@ -48,22 +49,27 @@ def headers(parent=None, task_id=None, **more):
     return {name: value for name, value in own.items() if value is not None}
 
 
+def place_in(carrier):
+    """Return the task that headers name, and the level of the action with the place."""
+    uuid, level = parse_task_id(carrier["X-Eliot-Task-Id"])
+    assert level[-1] >= FIRST_DRAWN
+    return uuid, level[:-1]
+
+
 class TestInject:
     """What goes out names the span, and a place in its action."""
 
     def test_in_an_action(self, propagator, messages):
         """Within an action, both headers are there; each time it is another place."""
+        one, two = {}, {}
         with start_action(action_type="action") as action:
-            sent = [{}, {}]
-            for carrier in sent:
-                propagator.inject(carrier)
-            log_message("hello")
-        uuid = action.task_uuid
-        assert [
-            {"traceparent": action.traceparent(), "X-Eliot-Task-Id": f"{uuid}@/{number}"}
-            for number in (2, 3)
-        ] == sent
-        assert [4] == messages[1]["task_level"]
+            propagator.inject(one)
+            propagator.inject(two)
+        assert action.traceparent() == one["traceparent"] == two["traceparent"]
+        assert (action.task_uuid, ()) == place_in(one) == place_in(two)
+        assert one["X-Eliot-Task-Id"] != two["X-Eliot-Task-Id"]
+        # Nothing is missing if nobody goes on there.
+        assert [[1], [2]] == [message["task_level"] for message in messages]
 
     def test_in_a_span(self, tracing, propagator, messages):
         """Within a span, it is that span, and a place in its action."""
@@ -72,11 +78,8 @@ class TestInject:
         with start_action(action_type="action") as action, started as span:
             propagator.inject(sent)
         span_id = f"{span.get_span_context().span_id:016x}"
-        assert (
-            TraceParent(trace_id_of(action.task_uuid), span_id, 1).to_string()
-            == (sent["traceparent"])
-        )
-        assert f"{action.task_uuid}@/2/2" == sent["X-Eliot-Task-Id"]
+        expected = TraceParent(trace_id_of(action.task_uuid), span_id, 1).to_string()
+        assert (expected, (action.task_uuid, (2,))) == (sent["traceparent"], place_in(sent))
 
     def test_not_recorded(self, propagator, messages):
         """Within a span that is not recorded, it is a place in the action around it."""
@@ -85,7 +88,7 @@ class TestInject:
         with start_action(action_type="action") as action, span:
             propagator.inject(sent)
         assert sent["traceparent"].endswith("-00")
-        assert f"{action.task_uuid}@/2" == sent["X-Eliot-Task-Id"]
+        assert (action.task_uuid, ()) == place_in(sent)
 
     def test_explicit_context(self, propagator, messages):
         """With a context given, it is what that context says."""
@@ -159,8 +162,8 @@ class TestExtract:
         (first,), (second,) = starts(messages, "first"), starts(messages, "second")
         assert ("nightly", [2, 3, 1]) == (first["task_uuid"], first["task_level"])
         assert "nightly" == second["task_uuid"]
-        assert (True, 1) == (second["task_level"][0] >= FIRST_DRAWN, second["task_level"][1])
-        assert span_id_of("nightly", [2]) in second[names.TRACEPARENT]
+        above, drawn, one = second["task_level"]
+        assert (2, True, 1) == (above, drawn >= FIRST_DRAWN, one)
 
     def test_without_a_span(self, propagator, messages):
         """What is logged without a span is at the place."""
