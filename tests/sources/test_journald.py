@@ -11,6 +11,7 @@ from itertools import count
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from orjson import dumps
 
 from eliot_etw.destinations import JournaldDestination
 from eliot_etw.destinations._journal_fields import bytes_field
@@ -163,6 +164,25 @@ class TestSelection:
         """Of a unit that logged nothing, there is nothing."""
         log.log("a")
         assert types(log.source(unit="no-such.service")) == []
+
+    @pytest.mark.skipif(os.name == "nt" or os.geteuid() != 0, reason="only root may write so")
+    def test_of_a_unit(self, journal):
+        """What a unit logged is given, by its name and together with all else that is chosen."""
+        of_unit = {"OBJECT_SYSTEMD_UNIT": b"shop.service"}  # as if systemd told of it
+        for kind, name in (("a", "one"), ("b", "two")):
+            message = dumps({"message_type": kind, **PLACE})
+            entry = {"SYSLOG_IDENTIFIER": name.encode(), "MESSAGE": message}
+            send(journal, {**entry, **of_unit}, entry)
+
+        def chosen(**options):
+            return types(JournalSource(directory=journal.logs, **options))
+
+        assert chosen(unit="shop.service") == ["a", "b"]
+        assert chosen(unit="shop") == ["a", "b"]
+        assert chosen(unit="shop.service", identifier="two", since="-1h") == ["b"]
+        name = f"journal:unit=shop.service,identifier=one,directory={journal.logs}"
+        assert types(JournalSource.named(name)) == ["a"]
+        assert chosen(unit="other.service") == []
 
     def test_of_this_machine(self, journal, log):
         """Without a folder it is the journal of this machine."""
