@@ -152,10 +152,13 @@ def _planned_step(table: object, place: str, *, is_wrapper: bool) -> _Step:
             f"Wrappers are listed in '{_WRAPPERS}' of a destination, the outermost first."
         )
         raise InvalidSettings(msg)
+    rule = settings.get(_RULE)
     # A table where a function is wanted: the rule of tail sampling.
-    if isinstance(settings.get(_RULE), Mapping) and get_origin(types.get(_RULE)) is Callable:
-        settings[_RULE] = _rule(settings[_RULE], inside(place, _RULE))
-    own = {name: type_ for name, type_ in types.items() if name != _INNER}
+    if rule is not None and get_origin(types.get(_RULE)) is Callable and not _is_function(rule):
+        settings[_RULE] = _rule(rule, inside(place, _RULE))
+    # The first and the last are not here any more, but told to whoever misspells them.
+    own = {_KIND: Any, **types, **({} if is_wrapper else {_WRAPPERS: Any})}
+    own.pop(_INNER, None)
     arguments = checked_table(settings, place, own, sorted(required - {_INNER}), takes_any)
     return _Step(place, constructor, arguments)
 
@@ -183,8 +186,19 @@ def _constructor(kind: object, place: str) -> Callable[..., Any]:
     return kind
 
 
-def _rule(table: Mapping[str, Any], place: str) -> Any:
+def _is_function(rule: object) -> bool:
+    """Say whether a rule is a function, or names one."""
+    return callable(rule) or (isinstance(rule, str) and rule.startswith(_settings.IMPORTED))
+
+
+def _rule(table: object, place: str) -> Any:
     """Make a rule of tail sampling: a task is kept if one of those that are named says so."""
+    if not isinstance(table, Mapping):
+        msg = (
+            f"{place} must be a table such as {{ failed = true }}, of {', '.join(_RULES)}, "
+            f"got {table!r}."
+        )
+        raise InvalidSettings(msg)
     named = checked_table(table, place, dict.fromkeys(_RULES, Any))
     rules = [
         rule

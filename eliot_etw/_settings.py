@@ -23,8 +23,8 @@ from eliot_etw.exceptions import InvalidSettings
 Types: TypeAlias = Mapping[str, Any]
 """The keys of a table, each with the type that its value must have."""
 
-# Put before the dotted name of an object, as in the configurations of `logging`.
-_IMPORTED: Final = "ext://"
+IMPORTED: Final = "ext://"
+"""Put before the dotted name of an object, as in the configurations of `logging`."""
 
 
 class Parameters(NamedTuple):
@@ -113,8 +113,8 @@ def checked(value: object, place: str, type_: Any) -> Any:
     Raises:
         InvalidSettings: If it has another type.
     """
-    if isinstance(value, str) and value.startswith(_IMPORTED):
-        value = imported(value.removeprefix(_IMPORTED), place)
+    if isinstance(value, str) and value.startswith(IMPORTED):
+        value = imported(value.removeprefix(IMPORTED), place)
     elif isinstance(value, str) and UUID in get_args(type_):
         try:
             value = UUID(value)
@@ -187,7 +187,10 @@ def described(type_: Any) -> str:
         return " or ".join(map(repr, parts))
     if type_ is NoneType:
         return "None"
+    if origin is Callable:
+        return f"a function, or '{IMPORTED}' and its dotted name"
     if origin is not None:
         text = str(type_).replace("typing.", "").replace("collections.abc.", "")
+        text = text.replace("Iterable[", "list[").replace("Mapping[", "dict[")
         return text.replace("[str, Any]", "").replace("[Any]", "")
     return getattr(type_, "__name__", str(type_))

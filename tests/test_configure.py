@@ -256,7 +256,20 @@ WRONG = [
     ({"destinations": [{"kind": "file"}]}, "destinations[0].file is missing. Add it."),
     (
         {"destinations": [{"kind": "file", "file": "x", "fill": 1}]},
-        "destinations[0].fill is no setting. There are here: file, encoder, json_default.",
+        "destinations[0].fill is no setting. "
+        "There are here: kind, file, encoder, json_default, wrappers.",
+    ),
+    (
+        {"destinations": [{**MEMORY, "wrapper": []}]},
+        "destinations[0].wrapper is no setting. There are here: kind, wrappers.",
+    ),
+    (
+        {"destinations": [{"kind": "file", "file": "x", "json_default": "repr"}]},
+        "destinations[0].json_default must be a function, or 'ext://' and its dotted name, got ",
+    ),
+    (
+        {"destinations": [{**MEMORY, "wrappers": [{"kind": "redacted", "keys": "password"}]}]},
+        "destinations[0].wrappers[0].keys must be list[str], got 'password'.",
     ),
     (
         {"destinations": [{"kind": "journald", "sentences": "yes"}]},
@@ -273,7 +286,7 @@ WRONG = [
     ),
     (
         {"destinations": [{**MEMORY, "wrappers": [{"kind": "level_filter", "inner": 7}]}]},
-        "destinations[0].wrappers[0].inner is no setting. There are here: level, types.",
+        "destinations[0].wrappers[0].inner is no setting. There are here: kind, level, types.",
     ),
     ({"destinations": [{"kind": "redacted"}]}, "destinations[0].kind must be a destination, and "),
     (
@@ -289,6 +302,8 @@ WRONG = [
 ]  # fmt: skip
 WRONG_RULES = [
     ({}, " must name at least one of failed, "),
+    ("failed", " must be a table such as { failed = true }, of failed, slower_than, "),
+    (["failed"], " must be a table such as { failed = true }, of failed, slower_than, "),
     ({"fail": True}, ".fail is no setting. There are here: failed, "),
     ({"failed": False}, ".failed must be True, got False."),
     ({"slower_than": True}, ".slower_than must be float, got True."),

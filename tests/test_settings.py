@@ -48,7 +48,10 @@ def test_fits(type_, good, bad):
         (int | None, "int or None"),
         (Literal["a", "b"], "'a' or 'b'"),
         (list[Any], "list"),
-        (Mapping[str, int], "Mapping[str, int]"),
+        (Mapping[str, int], "dict[str, int]"),
+        (Iterable[str], "list[str]"),
+        (Callable[[], Any], "a function, or 'ext://' and its dotted name"),
+        (Callable[[int], int] | None, "a function, or 'ext://' and its dotted name or None"),
         (Any, "Any"),
     ],
 )
