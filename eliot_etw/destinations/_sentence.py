@@ -23,6 +23,19 @@ _NOT_SAID: Final = names.PLACE_FIELDS | {
 }
 
 
+def title_of(message: MessageDict) -> str:
+    """Return what all messages of one kind say first.
+
+    >>> title_of({"action_type": "shop:order", "action_status": "failed", "number": 17})
+    'shop:order failed'
+    """
+    kind = type_of(message)
+    title = "message" if kind is None else safe_str(kind)
+    if names.ACTION_STATUS in message:
+        return f"{title} {safe_str(message[names.ACTION_STATUS])}"
+    return title
+
+
 def sentence_of(message: MessageDict, default: JsonDefault) -> str:
     """Say in a line for people what a message says.
 
@@ -32,12 +45,8 @@ def sentence_of(message: MessageDict, default: JsonDefault) -> str:
     >>> sentence_of({"message_type": "shop:paid", "amount": 3, "by": "card"}, repr)
     'shop:paid amount=3 by=card'
     """
-    kind = type_of(message)
-    said = ["message" if kind is None else safe_str(kind)]
-    if names.ACTION_STATUS in message:
-        said.append(safe_str(message[names.ACTION_STATUS]))
     why = [safe_str(message[name]) for name in (names.EXCEPTION, names.REASON) if name in message]
-    sentence = ": ".join([" ".join(said), *why])
+    sentence = ": ".join([title_of(message), *why])
     pairs = (
         f"{safe_str(name)}={text_for_people(value, default)}"
         for name, value in list(message.items())

@@ -12,7 +12,7 @@ from eliot_etw._bridge import MESSAGE_ATTRIBUTE, OWN_ATTRIBUTES, was_record
 from eliot_etw._counter import Counter
 from eliot_etw._levels import is_failure, level_of
 from eliot_etw._safe import make_room, safe_str, type_name
-from eliot_etw.destinations._sentence import sentence_of
+from eliot_etw.destinations._sentence import sentence_of, title_of
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 
@@ -73,10 +73,10 @@ class LoggingDestination:
     def _record(self, message: MessageDict, level: int) -> logging.LogRecord:
         """Make the record of a message."""
         logger = self._logger
-        text = sentence_of(message, self._default)
+        text, args = _template_of(message, self._default)
         exc_info = _exception_of(message)
         # By the logger: a program may have loggers and records of its own.
-        record = logger.makeRecord(logger.name, level, _FILE, 0, text, (), exc_info, _FUNCTION)
+        record = logger.makeRecord(logger.name, level, _FILE, 0, text, args, exc_info, _FUNCTION)
         traceback = message.get(names.TRACEBACK)
         if exc_info is None and type(traceback) is str and is_failure(message):
             record.exc_text = traceback.rstrip("\n")
@@ -98,6 +98,16 @@ class LoggingDestination:
             were records already.
         """
         return {"below_level": self._below_level.value, "ignored": self._ignored.value}
+
+
+def _template_of(message: MessageDict, default: JsonDefault) -> tuple[str, tuple[str, ...]]:
+    """Return the line for people in two parts: what the kind of message says, and all else.
+
+    Services for errors, such as Sentry, take those for one that differ in the second alone.
+    """
+    text, title = sentence_of(message, default), title_of(message)
+    rest = text.removeprefix(title)
+    return (title.replace("%", "%%") + "%s", (rest,)) if 0 < len(rest) < len(text) else (text, ())
 
 
 def _exception_of(message: MessageDict) -> _ExcInfo:

@@ -79,6 +79,22 @@ class TestRecords:
             "INFO eliot app:paid amount=100 %s by=card"
         )
 
+    def test_kinds(self, destination, keeper):
+        """Messages of one kind have one text and different arguments: so services group them."""
+        for amount in (1, 2):
+            log_message("app:100%", amount=amount)
+        with start_action(action_type="app:act", amount=3):
+            pass
+        log_message("alone")
+        texts = [(record.msg, record.args, record.getMessage()) for record in keeper.records]
+        assert texts == [
+            ("app:100%%%s", (" amount=1",), "app:100% amount=1"),
+            ("app:100%%%s", (" amount=2",), "app:100% amount=2"),
+            ("app:act started%s", (" amount=3",), "app:act started amount=3"),
+            ("app:act succeeded", (), "app:act succeeded"),
+            ("alone", (), "alone"),
+        ]
+
     def test_fields(self, destination, keeper, messages):
         """Fields are attributes; those that would hide something of the record give way."""
         taken = {"name": 1, "msg": 2, "args": 3, "message": 4, "asctime": 5, "levelno": 6}
@@ -88,7 +104,7 @@ class TestRecords:
         record = keeper.records[1]
         assert (record.amount, record.message_type) == (100, "app:paid")
         assert list(taken.values()) == [getattr(record, f"{name}_") for name in taken]
-        assert (record.name, record.levelno, record.args) == ("eliot", 20, ())
+        assert (record.name, record.levelno) == ("eliot", 20)
         assert record.task_uuid == messages[1]["task_uuid"]
         assert record.task_level == "/2"
 
