@@ -36,7 +36,7 @@ class Seen(NamedTuple):
     """
 
     span: Span | None
-    action: Action | None
+    action: Action
 
 
 class _Attached(NamedTuple):

@@ -196,8 +196,12 @@ def found_in(context: Context) -> Action | Remote | None:
     """
     span = context.get(_SPAN_KEY)
     seen = context.get(SEEN)
-    around = seen.action if isinstance(seen, Seen) else None
-    if not isinstance(span, Span) or (isinstance(seen, Seen) and seen.span is span):
+    around = None
+    if type(seen) is Seen:
+        around = seen.action
+        if seen.span is span:
+            return around
+    if not isinstance(span, Span):
         return around
     parent = span.get_span_context()
     if not parent.is_valid:
@@ -237,7 +241,7 @@ def entered(context: Context, current: Action | None) -> tuple[Context, Action |
     action = ContinuedAction(found) if isinstance(found, Remote) else found or current
     span = context.get(_SPAN_KEY)
     seen = context.get(SEEN)
-    if isinstance(seen, Seen) and seen.span is span and seen.action is action:
+    if action is None or (type(seen) is Seen and seen.span is span and seen.action is action):
         return context, action
     return _with(context, span, action), action
 
@@ -255,7 +259,7 @@ def within(context: Context, action: Action) -> Context:
 
 
 def _with(
-    context: Context, span: object, action: Action | None, also: dict[str, object] | None = None
+    context: Context, span: object, action: Action, also: dict[str, object] | None = None
 ) -> Context:
     seen = Seen(span if isinstance(span, Span) else None, action)
     return Context({**context, **(also or {}), SEEN: seen})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, final
+from typing import final
 
 from eliot_etw._require import require
 from eliot_etw._task_level import parse_task_id
@@ -36,10 +36,9 @@ from opentelemetry.trace import (
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
+from eliot_etw.http._headers import TASK_ID
 from eliot_etw.opentelemetry._runtime_context import install
 from eliot_etw.opentelemetry._spans import REMOTE, Remote, action_in, traceparent_of
-
-TASK_ID_HEADER: Final = "X-Eliot-Task-Id"
 
 
 @final
@@ -75,7 +74,7 @@ class EliotPropagator(TextMapPropagator):
         action = action_in(context)
         if action is not None:
             task_id = drawn_task_id(action.task_uuid, action.task_level)
-            setter.set(carrier, TASK_ID_HEADER, task_id)
+            setter.set(carrier, TASK_ID, task_id)
 
     def extract(
         self,
@@ -91,7 +90,7 @@ class EliotPropagator(TextMapPropagator):
         if context is None:
             context = Context()
         # A plain dict may have the names as they are sent, or as they are received.
-        sent = getter.get(carrier, TASK_ID_HEADER) or getter.get(carrier, TASK_ID_HEADER.lower())
+        sent = getter.get(carrier, TASK_ID) or getter.get(carrier, TASK_ID.lower())
         task_id = next(iter(sent or ()), None)
         parent = get_current_span(self._w3c.extract(carrier, Context(), getter)).get_span_context()
         if not parent.is_valid:
@@ -107,7 +106,7 @@ class EliotPropagator(TextMapPropagator):
     @property
     def fields(self) -> set[str]:
         """The headers that `inject` sets."""
-        return {*self._w3c.fields, TASK_ID_HEADER}
+        return {*self._w3c.fields, TASK_ID}
 
 
 def _parent_of(task_id: str | None) -> SpanContext:

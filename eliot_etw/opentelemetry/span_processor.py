@@ -64,6 +64,7 @@ class EliotSpanProcessor(SpanProcessor):
         """
         install()
         self._errors = Counter()
+        self._over = Counter()
         self._suppressed = Counter()
 
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
@@ -81,8 +82,8 @@ class EliotSpanProcessor(SpanProcessor):
         """Log the span's events, and the end of its action. Never raises."""
         try:
             action = None if span.context is None else action_of(span.context)
-            if isinstance(action, SpanAction):
-                _end(action, span)
+            if isinstance(action, SpanAction) and not _end(action, span):
+                self._over.add()
         except Exception:  # noqa: BLE001 - as above
             self._errors.add()
 
@@ -90,10 +91,16 @@ class EliotSpanProcessor(SpanProcessor):
         """Count what was not as usual.
 
         Returns:
-            ``errors``: spans of which the start or the end could not be logged; ``suppressed``:
-            spans that were started while instrumentation was suppressed.
+            ``errors``: spans of which the start or the end could not be logged; ``over``: spans
+            whose action had been ended by somebody else before, so that their events and late
+            attributes were not logged; ``suppressed``: spans that were started while
+            instrumentation was suppressed.
         """
-        return {"errors": self._errors.value, "suppressed": self._suppressed.value}
+        return {
+            "errors": self._errors.value,
+            "over": self._over.value,
+            "suppressed": self._suppressed.value,
+        }
 
 
 def _start(span: Span, context: Context) -> None:
@@ -132,7 +139,8 @@ def _place_of(span: Span, context: Context) -> tuple[Continuation, Action | None
     if isinstance(found, ContinuedAction) and parent.is_remote:
         found = found.remote
     if found is None or not (isinstance(found, Remote) or _is_in_trace(found, parent)):
-        found = remote_of(parent)
+        # The SDK may call from a thread of its own, which has not the context.
+        found = action_of(parent) or remote_of(parent)
     if isinstance(found, Remote):
         return found.take(), None
     fields: MessageDict = {}
@@ -148,11 +156,11 @@ def _is_in_trace(action: Action, parent: SpanContext) -> bool:
     return trace_id_of(action.task_uuid) == format_trace_id(parent.trace_id)
 
 
-def _end(action: SpanAction, span: ReadableSpan) -> None:
-    """Log the events of a span, and the end of its action, unless somebody has."""
+def _end(action: SpanAction, span: ReadableSpan) -> bool:
+    """Log the events of a span, and the end of its action; say whether it was not over already."""
     ending = action._ending
     if ending is OVER:
-        return
+        return False
     action._ending = OVER
     events = list(span.events)
     changed = _changed(action.attributes, span.attributes or {})
@@ -175,6 +183,7 @@ def _end(action: SpanAction, span: ReadableSpan) -> None:
         names.TASK_LEVEL: action.next_level(),
     }
     action._route.write(beside(beside(also, changed), end))
+    return True
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> MessageDict:

@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import os
 import sys
 from dataclasses import dataclass, replace
 from itertools import count
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
-from opentelemetry.sdk.trace import SpanLimits, TracerProvider
+from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, SpanLimits, TracerProvider
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
 from opentelemetry.trace import (
     Link,
@@ -32,6 +33,7 @@ from opentelemetry.trace import (
 
 from eliot_etw import (
     Action,
+    FileDestination,
     add_destinations,
     current_action,
     log_message,
@@ -45,6 +47,7 @@ from eliot_etw.exceptions import MissingDependency
 from eliot_etw.opentelemetry import EliotSpanProcessor
 from eliot_etw.otlp._model import Span
 from eliot_etw.otlp._spans_of import SpanMaker
+from eliot_etw.sources import FileSource
 from tests._tracing import Tracing, ends, ids_of, paths, starts
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
@@ -139,6 +142,7 @@ class TestNesting:
         with tracing.tracer.start_as_current_span("span"):
             current_action().finish()
         assert len(ends(messages, "span")) == 1
+        assert {"errors": 0, "over": 1, "suppressed": 0} == tracing.processor.stats()
 
     def test_current_span(self, tracing, messages):
         """Where a span's action is made the current one, so is the span itself."""
@@ -354,7 +358,7 @@ class TestNotRecorded:
         context = otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True)
         tracing.tracer.start_span("span", context=context).end()
         assert [] == messages
-        assert {"errors": 0, "suppressed": 1} == tracing.processor.stats()
+        assert {"errors": 0, "over": 0, "suppressed": 1} == tracing.processor.stats()
 
 
 class TestFields:
@@ -567,6 +571,38 @@ class TestProcessor:
         assert provider.force_flush()
         provider.shutdown()
 
+    def test_concurrent(self, messages):
+        """Where the SDK calls processors in threads of its own, spans find their places too."""
+        concurrently = ConcurrentMultiSpanProcessor()
+        tracing = Tracing(active_span_processor=concurrently)
+        span = tracing.tracer.start_as_current_span
+        with start_action(action_type="action"), span("outer"), span("inner"):
+            log_message("hello")
+        path = ("action", "outer", "inner", "hello")
+        assert [path[:length] for length in range(1, 5)] == paths(messages)
+        concurrently._executor.shutdown()
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+    def test_forked(self, tracing, tmp_path):
+        """What a forked child logs is in the span it was forked in, which the parent ends."""
+        log = tmp_path / "log"
+        destination = FileDestination(log)
+        add_destinations(destination)
+        with tracing.tracer.start_as_current_span("span") as span:
+            child = os.fork()
+            if not child:
+                try:
+                    log_message("child")
+                    span.end()
+                finally:
+                    os._exit(0)
+            os.waitpid(child, 0)
+            log_message("parent")
+        remove_destination(destination)
+        messages = list(FileSource(log))
+        assert [("span",), ("span", "child"), ("span", "parent")] == paths(messages)
+        assert len(ends(messages, "span")) == 1
+
     def test_destination_fails(self, tracing, messages):
         """A destination that raises does not reach the program."""
 
@@ -583,7 +619,7 @@ class TestProcessor:
         """What cannot be logged is counted, and does not reach the program."""
         tracing.processor.on_end(object())
         tracing.processor.on_start(object())
-        assert {"errors": 2, "suppressed": 0} == tracing.processor.stats()
+        assert {"errors": 2, "over": 0, "suppressed": 0} == tracing.processor.stats()
 
     def test_no_package(self, monkeypatch):
         """Without the SDK, importing it says what to install."""
@@ -721,4 +757,4 @@ class TestAnyNesting:
             theirs = span.context.trace_id, span.context.span_id
             parent = span.parent and f"{span.parent.span_id:016x}"
             assert (f"{theirs[0]:032x}", f"{theirs[1]:016x}", parent) == ours[name]
-        assert {"errors": 0, "suppressed": 0} == tracing.processor.stats()
+        assert {"errors": 0, "over": 0, "suppressed": 0} == tracing.processor.stats()
