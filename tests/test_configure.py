@@ -9,6 +9,7 @@ from uuid import UUID
 import pytest
 
 from eliot_etw import _logger, configure, log_message, start_action
+from eliot_etw._settings import parameters_of
 from eliot_etw.destinations import (
     BackgroundDestination,
     FileDestination,
@@ -19,6 +20,8 @@ from eliot_etw.destinations import (
 from eliot_etw.etw import read_etl
 from eliot_etw.exceptions import InvalidSettings, MissingDependency
 from eliot_etw.sources import FileSource
+from eliot_etw.testing import RecordingEtw
+from tests import _journal
 
 MEMORY = {"kind": "memory"}
 
@@ -379,6 +382,67 @@ wrappers = [
 """
 
 
+# Each option of each destination and wrapper, as it is written in a TOML file.
+EVERY_OPTION = {
+    "file": """
+        file = "{folder}/a.log"
+        json_default = "ext://eliot_etw.json.json_default"
+    """,
+    "rotating_file": """
+        path = "{folder}/b.log"
+        max_bytes = 10_000
+        every_s = 86_400
+        keep = 3
+        compress = "gz"
+        json_default = "ext://eliot_etw.json.json_default"
+    """,
+    "etl": """
+        path = "{folder}/c.etl"
+        provider_name = "Shop"
+        guid = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+        group = "10010203-0405-0607-0809-0a0b0c0d0e0f"
+        levels = {{ "app:*" = 5 }}
+        keywords = {{ "app:*" = 16 }}
+        max_schemas = 100
+        flush_interval_s = 1
+        json_default = "ext://builtins.repr"
+    """,
+    "etw": """
+        provider_name = "Shop"
+        guid = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+        group = "10010203-0405-0607-0809-0a0b0c0d0e0f"
+        levels = {{ "app:*" = 5 }}
+        keywords = {{ "app:*" = 16 }}
+        max_schemas = 100
+        json_default = "ext://builtins.repr"
+    """,
+    "journald": """
+        identifier = "shop"
+        sentences = true
+        index_fields = true
+        socket_path = "{socket}"
+        max_wait_s = 0.5
+        json_default = "ext://builtins.repr"
+    """,
+    "logging": """
+        logger = "shop"
+        json_default = "ext://builtins.repr"
+    """,
+    "memory": "",
+}
+EVERY_WRAPPER = """
+    { kind = "redacted", keys = ["*pin*"], patterns = { card = '[0-9]{16}' }, allow = ["pins"],
+      json_default = "ext://builtins.repr" },
+    { kind = "level_filter", level = "debug", types = { "app:db:*" = 40, "*" = "info" } },
+    { kind = "rate_limited", interval_s = 1, burst = 9, fields = ["host"], max_kinds = 5 },
+    { kind = "tail_sampled", keep = { typed = "app:*" }, max_messages = 9, max_tasks = 9,
+      max_bytes = 10_000, timeout_s = 10 },
+    { kind = "background", max_queued = 9, when_full = "drop_old", block_timeout_s = 0.5 },
+"""
+# A namespace excludes a path, and an encoder and a function exclude one another.
+EXCLUDED = {"namespace", "encoder"}
+
+
 class TestFile:
     """Settings in a TOML file."""
 
@@ -412,6 +476,31 @@ class TestFile:
         (tmp_path / "log.toml").write_text(text, "utf-8", "surrogateescape")
         with pytest.raises(InvalidSettings, match=error):
             configure(tmp_path / "log.toml")
+
+    @pytest.mark.parametrize("kind", EVERY_OPTION)
+    def test_every_option(self, tmp_path, kind):
+        """Each destination and each wrapper can be set up so, with all that they can be told."""
+        values = {"folder": tmp_path.as_posix(), "socket": ""}
+        if kind == "journald":
+            values["socket"] = _journal.shared().socket_path
+        options = [line.strip() for line in EVERY_OPTION[kind].format(**values).splitlines()]
+        wrappers = " ".join(EVERY_WRAPPER.split())
+        text = "\n".join(["[[destinations]]", f'kind = "{kind}"', *options])
+        (tmp_path / "log.toml").write_text(f"{text}\nwrappers = [{wrappers}]\n", "utf-8")
+        with RecordingEtw(), configure(tmp_path / "log.toml") as made:
+            with start_action(action_type="app:a", pin=1234, card="4111111111111111"):
+                log_message("app:m")
+            (outer,) = made.destinations
+            layers = [outer]
+            while hasattr(layers[-1], "inner"):
+                layers.append(layers[-1].inner)
+        assert layers[-2].stats()["failed"] == 0  # of the wrappers, the innermost counts those
+        named = {line.partition(" ")[0] for line in options if line}
+        taken = parameters_of(type(layers[-1])).types.keys()
+        assert named == taken - EXCLUDED
+        for layer in layers[:-1]:
+            for name in parameters_of(type(layer)).types.keys() - {"inner"}:
+                assert f"{name} = " in wrappers
 
     def test_no_file(self, tmp_path):
         """A file that is not there is an error of the system's."""
