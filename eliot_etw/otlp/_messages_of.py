@@ -43,9 +43,9 @@ class MessageMaker:
 
     What `SpanMaker` made gives back the very same messages, at once. All others are held, trace
     by trace, until `rest`: a span becomes an action within that of its parent; its events and log
-    records become messages in it, by their times. What has a parent of ours stands behind all
-    that is known to be in that. If a trace has several beginnings, they stand side by side in a
-    root of which nothing else is known.
+    records become messages in it, by their times. What has a parent of ours stands in that behind
+    all that was counted, at positions of its own (see `FIRST_DRAWN`). If a trace has several
+    beginnings, they stand side by side in a root of which nothing else is known.
 
     Args:
         max_held: How many are held or remembered at most. When there are more, the trace that came
@@ -88,6 +88,11 @@ class MessageMaker:
             self._held -= trace.count
             self.split += bool(trace.items)
             yield from trace.rest()
+
+    def know(self, trace_id: str, task_uuid: str, span_id: str, level: TaskLevel) -> None:
+        """Know where an action of ours is that is no span here, for what others did within it."""
+        trace = self._traces.setdefault(trace_id, _Trace(task_uuid))
+        trace.know(task_uuid, span_id, level)
 
     def rest(self) -> Iterator[MessageDict]:
         """Give the messages of what is held."""
@@ -135,13 +140,21 @@ class _Trace:
         # What is not ours.
         self.items: list[_Item] = []
         self.count = 0
-        # Where our spans are, and the last position that is known to be taken in an action.
+        # Where our spans are, and the last position that is taken in an action.
         self._levels: dict[str, TaskLevel] = {}
         self._last: dict[TaskLevel, int] = {}
+        self._has_ours = False
+
+    def know(self, uuid: str, span_id: str, level: TaskLevel) -> None:
+        """Know where one of our spans is."""
+        self._uuid = uuid
+        self._has_ours = True
+        self._levels[span_id] = level
 
     def messages_of_ours(self, item: _Item, level: TaskLevel) -> Iterator[MessageDict]:
         """Give the messages of a span or log record of ours, and remember where it is."""
         self._uuid = attr.task_uuid_of(item.attributes) or self._uuid
+        self._has_ours = True
         if isinstance(item, Log) or attr.IS_MESSAGE in item.attributes:
             yield self._placed(attr.message_of(*_told(item)), level)
             return
@@ -213,7 +226,7 @@ class _Trace:
     def _roots(self, tops: list[_Item], inside: dict[str, list[_Item]]) -> Iterator[_Placed]:
         """Give what is within nothing that is known."""
         roots = [item for item in tops if isinstance(item, Span)]
-        if self._last or len(roots) > 1 or (not roots and len(tops) > 1):
+        if self._has_ours or len(roots) > 1 or (not roots and len(tops) > 1):
             yield from ((item, self._next(_ROOT), None) for item in tops)
         elif roots:
             yield roots[0], _ROOT, None
@@ -223,8 +236,9 @@ class _Trace:
             yield from ((item, _LONE, None) for item in tops)
 
     def _next(self, action: TaskLevel) -> TaskLevel:
-        """Take the place behind all that is known to be in an action."""
-        position = self._last[action] = self._last.get(action, 1) + 1
+        """Take the place behind all that is in an action; in one of ours, of what is counted."""
+        last = max(self._last.get(action, 1), FIRST_DRAWN if self._has_ours else 1)
+        position = self._last[action] = last + 1
         return TaskLevel((*action, position))
 
     def _action(
