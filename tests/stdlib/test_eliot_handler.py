@@ -1,5 +1,6 @@
 """Tests of the handler that makes messages of records of `logging`."""
 
+import json
 import logging
 import logging.config
 import logging.handlers
@@ -382,7 +383,7 @@ def test_budget(handler, tmp_path):
             handler.handle(record)
         finally:
             sys.setprofile(None)
-    assert len(calls) <= 17, calls
+    assert len(calls) <= 18, calls
 
 
 class TestSetUp:
@@ -429,3 +430,60 @@ class TestSetUp:
         sender.close()
         handler.handle(logging.makeLogRecord(received))
         assert (messages[0]["message"], messages[0]["user"]) == ("x", 7)
+
+
+# After the example in Eliot's documentation, which is to run with another import.
+EXAMPLE = """
+import logging, sys, warnings
+from {package} import start_action, to_file
+from {package}.stdlib import EliotHandler
+
+to_file(sys.stdout)
+logging.getLogger().addHandler(EliotHandler())
+logging.getLogger().setLevel(logging.DEBUG)
+logging.captureWarnings(True)
+
+def order(number):
+    with start_action(action_type="order", number=number):
+        logging.getLogger("shop").info("order %d", number)
+        try:
+            1 / (number - 2)
+        except ZeroDivisionError:
+            logging.getLogger("shop").exception("no price")
+
+order(1)
+order(2)
+logging.debug("done")
+warnings.warn("old")
+"""
+
+
+def test_example_of_eliot():
+    """It runs with only the import changed; each message has all that Eliot's has."""
+    pytest.importorskip("eliot")
+    logged = []
+    for package in ("eliot", "eliot_etw"):
+        command = [sys.executable, "-c", EXAMPLE.format(package=package)]
+        done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+        logged.append([json.loads(line) for line in done.stdout.splitlines()])
+    theirs, ours = logged
+    assert len(theirs) == len(ours) == 10
+    for their, our in zip(theirs, ours, strict=True):
+        same = their.keys() - {"task_uuid", "timestamp", "traceback"}
+        assert {name: their[name] for name in same} == {name: our[name] for name in same}
+
+
+def test_file_config(messages, tmp_path):
+    """The older kind of configuration names it, too."""
+    (tmp_path / "log.ini").write_text(
+        "[loggers]\nkeys=root,app\n[handlers]\nkeys=tree\n[formatters]\nkeys=\n"
+        "[logger_root]\nhandlers=\n"
+        "[logger_app]\nhandlers=tree\nqualname=app.file_config\nlevel=INFO\n"
+        "[handler_tree]\nclass=eliot_etw.stdlib.EliotHandler\nlevel=INFO\nargs=()\n"
+    )
+    level = logging.getLogger().level
+    logging.config.fileConfig(tmp_path / "log.ini", disable_existing_loggers=False)
+    logging.getLogger().setLevel(level)
+    logging.getLogger("app.file_config").info("x")
+    logging.getLogger("app.file_config").handlers.clear()
+    assert [m["message"] for m in messages] == ["x"]
