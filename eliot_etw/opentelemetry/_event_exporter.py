@@ -7,8 +7,8 @@ from uuid import UUID
 
 from eliot_etw._counter import Counter
 from eliot_etw.etw._encode import provider_traits
-from eliot_etw.opentelemetry._common_schema import SchemaEncoder
 from eliot_etw.opentelemetry._event_output import TraceFile, open_output
+from eliot_etw.opentelemetry._schema_encoder import SchemaEncoder
 
 
 class EventExporter:

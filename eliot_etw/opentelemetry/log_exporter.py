@@ -15,17 +15,19 @@ from eliot_etw.opentelemetry._common_schema import (
     INT64,
     KEYWORD,
     NO_ID,
+    UNFIT,
     VERBOSE,
     WARNING,
     Constant,
     Draft,
-    Encoded,
+    FromAttribute,
     Int16,
     descriptor,
     head_bytes,
 )
 from eliot_etw.opentelemetry._event_exporter import EventExporter
 from eliot_etw.opentelemetry._event_output import TraceFile
+from eliot_etw.opentelemetry._schema_encoder import Encoded
 
 require("opentelemetry.sdk", feature="EtwLogExporter", extra="otel")
 
@@ -143,47 +145,33 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
             if type(attributes) is BoundedAttributes
             else dict(attributes or _NOTHING)
         )
-        event_id = items.get(_EVENT_ID)
-        if type(event_id) is int and event_id in INT64:
-            del items[_EVENT_ID]
-        else:
-            event_id = None
         body, text, name = log.body, log.severity_text, log.event_name or None
         event_name = name if name and self._uses_record_names else self._event_name
         trace_id = log.trace_id or NO_ID
         parts = self._encoder.parts_of(resource)
         head = head_bytes(trace_id, log.span_id or NO_ID, parts.cloud, time)
-        values = [*items.values()]
+        values = items.values()
         shape = (
-            event_name, trace_id == NO_ID, body.__class__, text is None, event_id is None,
-            name is None, *items, *map(type, values),
+            event_name, trace_id == NO_ID, body.__class__, text is None, name is None, *items,
         )  # fmt: skip
         plan = parts.plans.get(shape)
         if plan is not None:
-            values[:0] = parts.values
-            if body is not None:
-                values.append(body)
-            values.append(severity)
-            if text is not None:
-                values.append(text)
-            if event_id is not None:
-                values.append(event_id)
-            if name is not None:
-                values.append(name)
-            encoded = self._encoder.encode_known(plan, head, values)
-            if encoded is not None:
-                return encoded
+            try:
+                return plan.metadata, plan.encode(head, values, body, severity, text, name)
+            except UNFIT:
+                pass  # this one is too long, or a number too large
+        event_id = items.get(_EVENT_ID)
+        is_id = type(event_id) is int and event_id in INT64
         part_b = {
             "_typeName": Constant(_TYPE_NAME),
             "body": body,
             "severityNumber": Int16(severity),
             "severityText": text,
-            "eventId": event_id,
+            **({"eventId": FromAttribute(_EVENT_ID)} if is_id else {}),
             "name": name,
         }
-        given = {field: value for field, value in part_b.items() if value is not None}
-        draft = Draft(event_name, head, trace_id != NO_ID, given, items)
-        return self._encoder.encode(draft, parts, shape)
+        draft = Draft(event_name, head, trace_id != NO_ID, part_b, items)
+        return self._encoder.encode(draft, parts, shape, (body, severity, text, name))
 
 
 @final

@@ -3,40 +3,44 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from operator import itemgetter
+from collections.abc import Iterable, Sequence
 from time import time_ns
-from typing import Any, Final, NamedTuple, final
+from typing import Any, Final, cast, final
 from uuid import UUID
 
 from eliot_etw._require import require
 from eliot_etw._safe import name_beside
 from eliot_etw.etw._activity import activity_id
-from eliot_etw.etw._message_event import MAX_SCHEMAS
 from eliot_etw.opentelemetry._common_schema import (
     KEYWORD,
     NO_ID,
+    UNFIT,
     VERBOSE,
     Boolean8,
     Constant,
     Draft,
-    Encoded,
+    FromAttribute,
     Json,
+    Ready,
     UInt8,
     descriptor,
     head_bytes,
+    id_bytes,
     json_text,
+    time_bytes,
     time_text,
 )
 from eliot_etw.opentelemetry._event_exporter import EventExporter
 from eliot_etw.opentelemetry._event_output import TraceFile
+from eliot_etw.opentelemetry._schema_encoder import Encoded
 
 require("opentelemetry.sdk", feature="EtwSpanExporter", extra="otel")
 
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
-from opentelemetry.trace import Link, SpanContext, StatusCode
+from opentelemetry.trace import Link, SpanContext, StatusCode, TraceFlags
 
 __all__ = ["EtwSpanExporter", "EtwSpanProcessor"]
 
@@ -47,6 +51,10 @@ _START, _STOP = 1, 2
 _PLAIN: Final = descriptor(VERBOSE)
 _STARTED: Final = descriptor(VERBOSE, _START)
 _STOPPED: Final = descriptor(VERBOSE, _STOP)
+
+# Where a context, which is a tuple, has them: the properties take thrice the time.
+_TRACE_ID, _SPAN_ID, _FLAGS = 0, 1, 3
+_SAMPLED: Final = TraceFlags.SAMPLED
 
 # Attributes that have fields of PartB, in the order of these.
 _WELL_KNOWN: Final = {
@@ -62,23 +70,6 @@ _WELL_KNOWN: Final = {
     "rpc.system.name": "rpcSystem",
     "rpc.response.status_code": "rpcGrpcStatusCode",
 }
-
-
-class _Arrangement(NamedTuple):
-    """How the attributes of these names are put in the order of the event."""
-
-    values_of: Callable[[dict[str, Any]], tuple[Any, ...]]
-    well_known: int
-    """How many of them have fields of PartB: the first ones."""
-
-
-def _arrange(names: Iterable[str]) -> _Arrangement:
-    given = (*names,)
-    known = [name for name in _WELL_KNOWN if name in given]
-    ordered = [*known, *(name for name in given if name not in _WELL_KNOWN)]
-    if len(ordered) > 1:
-        return _Arrangement(itemgetter(*ordered), len(known))
-    return _Arrangement(lambda items: (*items.values(),), len(known))
 
 
 @final
@@ -136,7 +127,6 @@ class EtwSpanExporter(EventExporter, SpanExporter):
             is_c_first=False,
         )
         self.activities = activities
-        self._arrangements: dict[tuple[str, ...], _Arrangement] = {}
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
         """Write spans, if somebody wants them.
@@ -184,87 +174,91 @@ class EtwSpanExporter(EventExporter, SpanExporter):
 
     def _encode(self, span: ReadableSpan, time: int) -> Encoded:
         """Make the event of a span that has ended."""
-        items = _attributes_of(span)
-        names = (*items,)
-        arrangement = self._arrangements.get(names) or self._new_arrangement(names)
-        arranged, known = arrangement.values_of(items), arrangement.well_known
-        context, parent, status, links = span.context, span.parent, span.status, span.links
+        items, links = _attributes_of(span), _links_of(span)
+        context, parent, status = span.context, span.parent, span.status
+        start, message = span.start_time or time, status.description or None
         parts = self._encoder.parts_of(span.resource)
-        head = head_bytes(context.trace_id, context.span_id, parts.cloud, time)
-        values = [span.name, span.kind._value_, time_text(span.start_time or time)]
-        if parent is not None:
-            values.append(f"{parent.span_id:016x}")
-        if links:
-            values.append(_links_text(links))
-        message = status.description
-        if message:
-            values.append(message)
-        success = status.status_code is not StatusCode.ERROR
-        shape = (parent is None, not links, not message, *names, *map(type, arranged))
+        head = head_bytes(context[_TRACE_ID], context[_SPAN_ID], parts.cloud, time)
+        values = items.values()
+        own = (
+            span.name,
+            span.kind._value_,
+            time_bytes(start),
+            None if parent is None else id_bytes(parent.span_id),
+            _links_text(links) if links else None,
+            message,
+            status.status_code is not StatusCode.ERROR,
+        )
+        shape = (parent is None, not links, message is None, *items)
         plan = parts.plans.get(shape)
         if plan is not None:
-            values += arranged[:known]
-            values.append(success)
-            values += parts.values
-            values += arranged[known:]
-            encoded = self._encoder.encode_known(plan, head, values)
-            if encoded is not None:
-                return encoded
-        part_b = self._part_b(span, _TYPE_NAME, time)
-        if links:
-            part_b["links"] = _links_text(links)
-        if message:
-            part_b["statusMessage"] = message
-        part_b |= {field: items.pop(name) for name, field in _WELL_KNOWN.items() if name in items}
-        part_b["success"] = Boolean8(success)
-        has_ids = context.trace_id != NO_ID
-        draft = Draft(self._event_name, head, has_ids, part_b, items)
-        return self._encoder.encode(draft, parts, shape)
-
-    def _new_arrangement(self, names: tuple[str, ...]) -> _Arrangement:
-        """Work out an arrangement, and keep it."""
-        if len(self._arrangements) >= MAX_SCHEMAS:
-            self._arrangements.clear()
-        found = self._arrangements[names] = _arrange(names)
-        return found
+            try:
+                return plan.metadata, plan.encode(head, values, *own)
+            except UNFIT:
+                pass  # this one is too long, or a number too large
+        known = {field: name for name, field in _WELL_KNOWN.items() if name in items}
+        part_b = {
+            **_part_b(span, _TYPE_NAME, start),
+            "links": _links_text(links) if links else None,
+            "statusMessage": message,
+            **{field: FromAttribute(name) for field, name in known.items()},
+            "success": Boolean8(status.status_code is not StatusCode.ERROR),
+        }
+        draft = Draft(self._event_name, head, context.trace_id != NO_ID, part_b, items)
+        return self._encoder.encode(draft, parts, shape, own)
 
     def _encode_start(self, span: ReadableSpan, time: int) -> Encoded:
         """Make the event of a span that has started."""
         context, parent = span.context, span.parent
         parts = self._encoder.parts_of(span.resource)
         head = head_bytes(context.trace_id, context.span_id, parts.cloud, time)
-        part_b = self._part_b(span, _START_NAME, time)
+        parent_id = None if parent is None else id_bytes(parent.span_id)
+        own = span.name, span.kind._value_, time_bytes(time), parent_id
         shape = (_START_NAME, parent is None)
         plan = parts.plans.get(shape)
         if plan is not None:
-            values = [value for value in part_b.values() if type(value) is not Constant]
-            encoded = self._encoder.encode_known(plan, head, [*values, *parts.values])
-            if encoded is not None:
-                return encoded
+            try:
+                return plan.metadata, plan.encode(head, (), *own)
+            except UNFIT:
+                pass  # its name is too long
+        part_b = _part_b(span, _START_NAME, time)
         draft = Draft(self._event_name, head, context.trace_id != NO_ID, part_b, {})
-        return self._encoder.encode(draft, parts, shape)
+        return self._encoder.encode(draft, parts, shape, own)
 
-    def _part_b(self, span: ReadableSpan, type_name: Constant, time: int) -> dict[str, Any]:
-        """Return what is said of a span before and after its end."""
-        part_b = {
-            "_typeName": type_name,
-            "name": span.name,
-            "kind": UInt8(span.kind._value_),
-            "startTime": time_text(span.start_time or time),
-        }
-        if span.parent is not None:
-            part_b["parentId"] = f"{span.parent.span_id:016x}"
-        return part_b
+
+def _part_b(span: ReadableSpan, type_name: Constant, start: int) -> dict[str, Any]:
+    """Return what is said of a span before its end and after it."""
+    parent = span.parent
+    return {
+        "_typeName": type_name,
+        "name": span.name,
+        "kind": UInt8(span.kind._value_),
+        "startTime": Ready(time_text(start)),
+        "parentId": None if parent is None else Ready(f"{parent.span_id:016x}"),
+    }
+
+
+# The SDK's own properties copy attributes, events and links, which takes a quarter of the time; so
+# they are asked for only if there is something in them, or no such attribute.
 
 
 def _attributes_of(span: ReadableSpan) -> dict[str, Any]:
     """Return the attributes of a span, and in one more its events."""
-    attributes = span.attributes
-    items: dict[str, Any] = dict(attributes or ())
-    events = span.events
-    if events:
-        items[name_beside(_EVENTS, items)] = Json(json_text([*map(_event, events)]))
+    given = getattr(span, "_attributes", span)
+    if type(given) is BoundedAttributes:
+        items = cast("dict[str, Any]", given.copy())
+    else:
+        items = dict(span.attributes or ())
+    if getattr(span, "_events", True):
+        events = span.events
+        if events:
+            items[name_beside(_EVENTS, items)] = Json(json_text([*map(_event, events)]))
     return items
+
+
+def _links_of(span: ReadableSpan) -> Sequence[Link]:
+    """Return the links of a span."""
+    return span.links if getattr(span, "_links", True) else ()
 
 
 def _event(event: Event) -> dict[str, Any]:
@@ -304,21 +298,19 @@ class EtwSpanProcessor(SpanProcessor):
         self._exporter = exporter
         self._output = exporter._output
         self._write = exporter.write
+        if exporter.activities:  # else what the SDK has, which does nothing
+            self.on_start = self._on_start  # type: ignore[method-assign] # an attribute is quicker
 
-    def on_start(self, span: Span, parent_context: Context | None = None) -> None:
-        """Write that a span has started, if that is to be, and somebody wants it. Never raises."""
-        if (
-            self._exporter.activities
-            and self._output.listener.level >= VERBOSE
-            and span.get_span_context().trace_flags.sampled
-        ):
+    def _on_start(self, span: Span, parent_context: Context | None = None) -> None:
+        """Write that a span has started, if somebody wants it. Never raises."""
+        if self._output.listener.level >= VERBOSE and span.get_span_context().trace_flags.sampled:
             self._exporter.write_start(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Write a span that has ended, if somebody wants it. Never raises."""
         if self._output.listener.level >= VERBOSE:
             context = span.context
-            if context is not None and context.trace_flags.sampled:
+            if context is not None and context[_FLAGS] & _SAMPLED:
                 self._write(span)
 
     def shutdown(self) -> None:
