@@ -138,6 +138,7 @@ OF_THE_WHOLE = {
     "examples/fastapi_app",
     "examples/flask_app",
     "hostile_values",
+    "http/services",
     "hot_path",
     "import",
     "json_lines",
