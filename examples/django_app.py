@@ -22,13 +22,16 @@ from django.core.management import execute_from_command_line
 from django.http import Http404, HttpRequest, HttpResponse, JsonResponse, StreamingHttpResponse
 from django.urls import path
 
-from eliot_etw import Action, log_call, log_message, preserve_context, start_task, to_file
+from eliot_etw import Action, log_call, log_message, preserve_context, to_file
+from eliot_etw.http import continue_from
 
 _DONE = object()
 
 
 class LoggedRequests:
     """Makes each request a task, with the status of the response; or the exception, if it fails.
+
+    A request whose headers name a task is part of that one.
 
     To the client, a failed request is a status 500 that Django made of the exception. A status 500
     that the application chose is none.
@@ -44,7 +47,8 @@ class LoggedRequests:
 
     def __call__(self, request: HttpRequest) -> Any:
         """Handle a request."""
-        action = start_task(action_type="http:request", method=request.method, path=request.path)
+        fields = {"method": request.method, "path": request.path}
+        action = continue_from(request.headers, action_type="http:request", **fields)
         if self._is_async:
             return self._respond_later(request, action)
         with action.context():

@@ -4,8 +4,9 @@
     curl localhost:8000/orders/17
     eliot-etw tree fastapi_app.log
 
-`LoggedRequests` is what to take along. It is plain ASGI, so it fits Starlette and any other
-framework too. A request lasts until all of its answer is sent and its background tasks are done.
+The middleware is plain ASGI, so it fits Starlette and any other framework too. A request lasts
+until all of its answer is sent and its background tasks are done. If it fails, the client gets a
+status 500 that the framework made of the exception; one that the application chose is no failure.
 """
 
 from __future__ import annotations
@@ -16,36 +17,9 @@ from contextlib import asynccontextmanager
 
 from fastapi import BackgroundTasks, FastAPI, HTTPException
 from fastapi.responses import StreamingResponse
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from eliot_etw import log_call, log_message, start_task, to_file
-
-
-class LoggedRequests:
-    """Makes each request a task, with the status of the response; or the exception, if it fails.
-
-    To the client, a failed request is a status 500 that the framework made of the exception. A
-    status 500 that the application chose is none.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle a request, as ASGI wants it."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        with start_task(
-            action_type="http:request", method=scope["method"], path=scope["path"]
-        ) as action:
-
-            async def note_status(message: Message) -> None:
-                if message["type"] == "http.response.start":
-                    action.add_success_fields(status=message["status"])
-                await send(message)
-
-            await self._app(scope, receive, note_status)
+from eliot_etw import log_call, log_message, to_file
+from eliot_etw.http import AsgiMiddleware
 
 
 @asynccontextmanager
@@ -56,7 +30,7 @@ async def log_to_file(_app: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(lifespan=log_to_file)
-app.add_middleware(LoggedRequests)
+app.add_middleware(AsgiMiddleware)
 
 
 @log_call(action_type="shop:find")

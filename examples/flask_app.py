@@ -4,96 +4,31 @@
     curl localhost:5000/orders/17
     eliot-etw tree flask_app.log
 
-`LoggedRequests` is what to take along. It is around the whole application, so that a request ends
-when the last byte of its answer is made, and what is streamed is logged in it, too.
+The middleware is around the whole application, so that a request ends when the last byte of its
+answer is made, and what is streamed is logged in it, too. To the client, a failed request is a
+status 500 that Flask made of the exception: `note_exception` is what to take along, so that the
+request fails with it. A status 500 that the application chose is no failure.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from threading import Thread
-from typing import Any
 
 from flask import Flask, Response, abort, got_request_exception, request
 
-from eliot_etw import Action, log_call, log_message, preserve_context, start_task, to_file
-
-EXCEPTION = "eliot_etw.exception"  # where a request keeps what it failed with
-
-
-class LoggedRequests:
-    """Makes each request a task, with the status of the response; or the exception, if it fails.
-
-    To the client, a failed request is a status 500 that Flask made of the exception. A status 500
-    that the application chose is none.
-    """
-
-    def __init__(self, app: Flask) -> None:
-        self._app = app.wsgi_app
-        got_request_exception.connect(self._note_exception, app)
-
-    def _note_exception(self, _app: Flask, exception: BaseException) -> None:
-        request.environ[EXCEPTION] = exception
-
-    def __call__(
-        self, environ: dict[str, Any], start_response: Callable[..., Any]
-    ) -> Iterable[bytes]:
-        """Handle a request, as WSGI wants it."""
-        action = start_task(
-            action_type="http:request",
-            method=environ["REQUEST_METHOD"],
-            path=environ["PATH_INFO"],
-        )
-
-        def note_status(status: str, *more: Any) -> Any:
-            action.add_success_fields(status=int(status[:3]))
-            return start_response(status, *more)
-
-        try:
-            body = action.run(self._app, environ, note_status)
-        except BaseException as error:
-            action.finish(error)
-            raise
-        return LoggedBody(body, action, environ)
-
-
-class LoggedBody:
-    """The body of a response: each part is made in the action, which ends with the last."""
-
-    def __init__(self, body: Iterable[bytes], action: Action, environ: dict[str, Any]) -> None:
-        self._body = body
-        self._parts = iter(body)
-        self._action = action
-        self._environ = environ
-
-    def __iter__(self) -> Iterator[bytes]:
-        return self
-
-    def __next__(self) -> bytes:
-        try:
-            part: bytes = self._action.run(next, self._parts)
-            return part
-        except StopIteration:
-            raise
-        except BaseException as error:
-            self._action.finish(error)
-            raise
-
-    def close(self) -> None:
-        """End the request; servers call this in any case, also if the client has gone."""
-        close = getattr(self._body, "close", None)
-        try:
-            if close is not None:
-                self._action.run(close)
-        except BaseException as error:
-            self._action.finish(error)
-            raise
-        self._action.finish(self._environ.get(EXCEPTION))
-
+from eliot_etw import log_call, log_message, preserve_context, to_file
+from eliot_etw.http import WsgiMiddleware
 
 app = Flask(__name__)
-app.wsgi_app = LoggedRequests(app)  # type: ignore[method-assign] # as Flask's documentation has it
+app.wsgi_app = WsgiMiddleware(app.wsgi_app)  # type: ignore[method-assign] # as Flask's manual says
+
+
+@got_request_exception.connect_via(app)
+def note_exception(_app: Flask, exception: BaseException) -> None:
+    """Let a request fail with the exception of which Flask is going to make a response."""
+    request.environ["eliot_etw.exception"] = exception
 
 
 @log_call(action_type="shop:find")

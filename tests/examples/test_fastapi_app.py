@@ -65,3 +65,9 @@ def test_server_starts(messages, tmp_path, monkeypatch):
         client.get("/orders/1")
     assert the_request(messages)[1] == succeeded(200)
     assert len((tmp_path / "fastapi_app.log").read_bytes().splitlines()) == len(messages)
+
+
+def test_goes_on(client, messages):
+    """A request that names a task is part of it."""
+    client.get("/orders/2", headers={"X-Eliot-Task-Id": "x@/7"})
+    assert (messages[0]["task_uuid"], messages[0]["task_level"]) == ("x", [7, 1])

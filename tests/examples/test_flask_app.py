@@ -94,3 +94,9 @@ def test_background(client, messages):
     wait_for_threads()
     expected = succeeded(202), [{"eliot:remote_task": ["shop:packed"]}]
     assert the_request(messages)[1:] == expected
+
+
+def test_goes_on(client, messages):
+    """A request that names a task is part of it."""
+    client.get("/orders/2", headers={"X-Eliot-Task-Id": "x@/7"}, buffered=True)
+    assert (messages[0]["task_uuid"], messages[0]["task_level"]) == ("x", [7, 1])
