@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextvars import ContextVar
 from itertools import count
 from threading import RLock
 from time import time
-from typing import Final
+from typing import Any, Final
 from weakref import WeakKeyDictionary, WeakValueDictionary, ref
 
 from opentelemetry.context.context import Context
@@ -42,6 +43,10 @@ REMOTE: Final = "eliot_etw.remote"
 _by_id: WeakValueDictionary[tuple[int, int], Action] = WeakValueDictionary()
 _of_spans: WeakKeyDictionary[Span, Action] = WeakKeyDictionary()
 _of_actions: WeakKeyDictionary[Action, Span] = WeakKeyDictionary()
+
+
+# What `within` returned last, here, and for what.
+_last: ContextVar[tuple[Context, Action, Context] | None] = ContextVar("_last", default=None)
 
 
 class SpanAction(Action):
@@ -239,11 +244,11 @@ def entered(context: Context, current: Action | None) -> tuple[Context, Action |
     """
     found = found_in(context)
     action = ContinuedAction(found) if isinstance(found, Remote) else found or current
-    span = context.get(_SPAN_KEY)
+    span: Any = context.get(_SPAN_KEY)
     seen = context.get(SEEN)
     if action is None or (type(seen) is Seen and seen.span is span and seen.action is action):
         return context, action
-    return _with(context, span, action), action
+    return Context({**context, SEEN: Seen(span, action)}), action
 
 
 def left(action: Action) -> None:
@@ -254,15 +259,14 @@ def left(action: Action) -> None:
 
 def within(context: Context, action: Action) -> Context:
     """Return a context with the span of an action that is within it."""
+    # Whoever starts a span asks for its context several times.
+    last = _last.get()
+    if last is not None and last[0] is context and last[1] is action:
+        return last[2]
     span = _span_of(action, context)
-    return _with(context, span, action, {_SPAN_KEY: span})
-
-
-def _with(
-    context: Context, span: object, action: Action, also: dict[str, object] | None = None
-) -> Context:
-    seen = Seen(span if isinstance(span, Span) else None, action)
-    return Context({**context, **(also or {}), SEEN: seen})
+    found = Context({**context, _SPAN_KEY: span, SEEN: Seen(span, action)})
+    _last.set((context, action, found))
+    return found
 
 
 def _span_of(action: Action, context: Context) -> Span:

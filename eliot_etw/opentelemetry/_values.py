@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
@@ -17,6 +17,7 @@ _OF_EXCEPTIONS: Final = {
     "exception.message": names.REASON,
     "exception.stacktrace": names.TRACEBACK,
 }
+_SCALARS: Final = (str, bool, int, float, bytes, type(None))
 # Says nothing any more, and the SDK sets it nevertheless.
 _DEPRECATED: Final = "exception.escaped"
 
@@ -41,9 +42,12 @@ def plain(attributes: Mapping[str, Any]) -> MessageDict:
 
 def plain_value(value: Any) -> Any:
     """Return what an attribute or a body holds: with lists and dicts, which JSON has too."""
-    if isinstance(value, tuple):
-        return [plain_value(item) for item in value]
-    return plain(value) if isinstance(value, Mapping) else value
+    if isinstance(value, _SCALARS):
+        return value
+    # To ask for these is slow, and they are rare.
+    if isinstance(value, Mapping):
+        return plain(value)
+    return [plain_value(item) for item in value] if isinstance(value, Sequence) else value
 
 
 def exception_of(attributes: MessageDict) -> MessageDict:

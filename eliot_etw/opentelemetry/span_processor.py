@@ -31,10 +31,17 @@ from eliot_etw.opentelemetry._spans import (
     found_in,
     remote_of,
 )
-from eliot_etw.opentelemetry._values import exception_of, is_suppressed, plain, seconds
+from eliot_etw.opentelemetry._values import (
+    exception_of,
+    is_suppressed,
+    plain,
+    plain_value,
+    seconds,
+)
 
 _EXCEPTION_EVENT: Final = "exception"
 _ERROR_TYPE: Final = "error.type"
+_UNSET: Final = object()
 
 
 @final
@@ -111,7 +118,7 @@ def _start(span: Span, context: Context) -> None:
     action._parent = around
     if found.tracestate:
         action._tracestate = found.tracestate
-    attributes = dict(span.attributes or {})
+    attributes = plain(span.attributes or {})
     links = span.links
     action.attributes, action.links = attributes, len(links)
     fields = {
@@ -126,7 +133,7 @@ def _start(span: Span, context: Context) -> None:
         names.TASK_UUID: uuid,
         names.TASK_LEVEL: action.next_level(),
     }
-    action._route.write(beside(plain(attributes), fields))
+    action._route.write(beside(attributes, fields))
 
 
 def _place_of(span: Span, context: Context) -> tuple[Continuation, Action | None]:
@@ -163,39 +170,34 @@ def _end(action: SpanAction, span: ReadableSpan) -> bool:
         return False
     action._ending = OVER
     events = list(span.events)
-    changed = _changed(action.attributes, span.attributes or {})
-    ours = _known_late(action, span)
+    end = _known_late(action, span)
+    fields: MessageDict = {} if ending is None else ending.success_fields
+    status = names.SUCCEEDED
     if span.status.status_code is StatusCode.ERROR:
         status = names.FAILED
-        also = _last_exception(events)
-        ours.update(_failure(span, exception_of(also)))
-    else:
-        status = names.SUCCEEDED
-        also = {} if ending is None else ending.success_fields
+        fields = _last_exception(events)
+        end.update(_failure(span, exception_of(fields)))
     for event in events:
         _log_event(action, event)
-    end = {
-        **ours,
-        names.ACTION_TYPE: action.action_type,
-        names.ACTION_STATUS: status,
-        names.TIMESTAMP: seconds(span.end_time or time_ns()),
-        names.TASK_UUID: action.task_uuid,
-        names.TASK_LEVEL: action.next_level(),
-    }
-    action._route.write(beside(beside(also, changed), end))
+    end[names.ACTION_TYPE] = action.action_type
+    end[names.ACTION_STATUS] = status
+    end[names.TIMESTAMP] = seconds(span.end_time or time_ns())
+    end[names.TASK_UUID] = action.task_uuid
+    end[names.TASK_LEVEL] = action.next_level()
+    changed = _changed(action.attributes, span.attributes or {})
+    action._route.write(beside(beside(fields, changed) if fields else changed, end))
     return True
 
 
 def _changed(before: Mapping[str, Any], now: Mapping[str, Any]) -> MessageDict:
     """Return the attributes that are new or not what they were."""
-    # 1 and True are equal, but not the same attribute.
-    return plain(
-        {
-            name: value
-            for name, value in now.items()
-            if name not in before or (type(value), value) != (type(before[name]), before[name])
-        }
-    )
+    changed = {}
+    for name, attribute in now.items():
+        old, value = before.get(name, _UNSET), plain_value(attribute)
+        # 1 and True are equal, but not the same attribute.
+        if old is not value and (type(old) is not type(value) or old != value):
+            changed[name] = value
+    return changed
 
 
 def _known_late(action: SpanAction, span: ReadableSpan) -> MessageDict:
