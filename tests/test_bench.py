@@ -12,6 +12,7 @@ BENCH = Path(__file__).resolve().parents[1] / "tools" / "bench"
 
 
 BENCHMARKS = [
+    "collector_speed",
     "etl_speed",
     "etw_speed",
     "import_cost",

@@ -23,6 +23,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))  # where _environment is
 
+import collector_speed
 import etl_speed
 import etw_speed
 import import_cost
@@ -47,6 +48,7 @@ BENCHMARKS = (
     journald_speed,
     stdlib_speed,
     wrapper_speed,
+    collector_speed,
 )
 PACKAGES = (
     "eliot",
