@@ -13,6 +13,7 @@ import pytest
 
 from eliot_etw import FileDestination, add_destinations, log_message, logging_stats, start_action
 from eliot_etw.destinations import BackgroundDestination, MemoryDestination, _queued, background
+from tests._programs import run
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 
@@ -76,14 +77,6 @@ def fill(destination, gate, count):
 def lines_of(path):
     """Read a log."""
     return [json.loads(line) for line in path.read_bytes().splitlines()]
-
-
-def run(program, *arguments):
-    """Run a Python program to its end."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    result = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    assert result.returncode == 0, result.stderr
-    return result
 
 
 class TestDelivers:

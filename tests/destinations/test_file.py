@@ -27,6 +27,7 @@ from eliot_etw import (
     to_file,
 )
 from eliot_etw.json import EliotJSONEncoder
+from tests._programs import run
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has it")
@@ -74,16 +75,6 @@ def lines_of(path):
 def types_of(messages):
     """Return the message types, in order."""
     return [message.get("message_type") for message in messages]
-
-
-def run(program, *arguments, **options):
-    """Run a Python program to its end."""
-    return subprocess.run(
-        [sys.executable, "-c", program, *map(str, arguments)],
-        check=True,
-        timeout=300,
-        **options,
-    )
 
 
 def failures():

@@ -5,8 +5,6 @@ import logging
 import logging.handlers
 import pickle
 import queue
-import subprocess
-import sys
 import threading
 import time
 
@@ -23,6 +21,7 @@ from eliot_etw.destinations import (
 )
 from eliot_etw.destinations.tail_sampled import one_in
 from eliot_etw.stdlib import EliotHandler, TaskContextRecordFactory
+from tests._programs import run
 from tests.test_hostile_values import HOSTILE
 
 FORMAT = "%(levelname)s %(name)s %(message)s"
@@ -195,7 +194,7 @@ logger.handle = records.append
 LoggingDestination(logger)({"task_uuid": "u", "task_level": [2, 1]})
 assert (records[0].task_uuid, records[0].task_level) == ("u", "/2/1"), vars(records[0])
 """
-        subprocess.run([sys.executable, "-c", program], check=True, timeout=60)
+        run(program)
 
 
 class TestExceptions:

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import subprocess
 import sys
 import threading
 from contextlib import suppress
@@ -25,6 +24,7 @@ from eliot_etw.destinations import (
 )
 from eliot_etw.destinations.tail_sampled import marked, one_in
 from eliot_etw.sources import FileSource
+from tests._programs import run
 
 
 class Closable:
@@ -332,8 +332,7 @@ if len(sys.argv) > 2 and not os.fork():
 
 def logged_by(program, *arguments):
     """Run a program to its end, and return the fields of what it logged that tell about it."""
-    command = [sys.executable, "-c", program, *map(str, arguments)]
-    subprocess.run(command, check=True, timeout=60)
+    run(program, *arguments)
     return [
         (
             message.get("action_type", message.get("message_type")),

@@ -7,9 +7,7 @@ import logging.handlers
 import os
 import pickle
 import queue
-import subprocess
 import sys
-import textwrap
 import threading
 import warnings
 
@@ -23,17 +21,11 @@ from eliot_etw.destinations import LevelFilter, MemoryDestination
 from eliot_etw.sources import FileSource
 from eliot_etw.stdlib import EliotHandler
 from eliot_etw.stdlib._attributes import is_without_extra
+from tests._programs import run
 from tests.test_hostile_values import HOSTILE
 
 PLACE = ("module", "function", "path", "line")
 SENDER = ("thread", "thread_name", "process", "process_name")
-
-
-def run_alone(program):
-    """Run a program in an interpreter of its own, which must succeed."""
-    command = [sys.executable, "-W", "error", "-c", textwrap.dedent(program)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.returncode == 0, done.stderr
 
 
 @pytest.fixture
@@ -182,7 +174,7 @@ class TestExtra:
 
     def test_of_a_record_factory(self):
         """What records have from a factory is as good, also if that was there before us."""
-        run_alone(
+        run(
             """
             import logging
 
@@ -463,8 +455,7 @@ def test_example_of_eliot():
     pytest.importorskip("eliot")
     logged = []
     for package in ("eliot", "eliot_etw"):
-        command = [sys.executable, "-c", EXAMPLE.format(package=package)]
-        done = subprocess.run(command, capture_output=True, check=True, timeout=60)
+        done = run(EXAMPLE.format(package=package))
         logged.append([json.loads(line) for line in done.stdout.splitlines()])
     theirs, ours = logged
     assert len(theirs) == len(ours) == 10
