@@ -17,7 +17,7 @@ from eliot_etw.etw import EtlWriter, provider_guid, provider_traits
 from eliot_etw.etw._etl_writer import MessageLane
 from eliot_etw.etw._guid import as_guid
 from eliot_etw.etw._levels import Keywords, Levels
-from eliot_etw.etw._message_event import MAX_SCHEMAS, MessageEncoder
+from eliot_etw.etw._message_event import MAX_SCHEMAS, PROVIDER_NAME, MessageEncoder
 from eliot_etw.etw._message_plan import Event, IsEnabled
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
@@ -57,7 +57,7 @@ class EtlFileDestination(MessageLane):
         self,
         path: str | os.PathLike[str],
         *,
-        provider_name: str = "eliot_etw",
+        provider_name: str = PROVIDER_NAME,
         guid: UUID | str | None = None,
         group: UUID | str | None = None,
         levels: Levels | None = None,

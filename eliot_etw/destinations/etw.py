@@ -8,7 +8,7 @@ from uuid import UUID
 from eliot_etw._counter import Counter
 from eliot_etw.etw._encode import provider_traits
 from eliot_etw.etw._levels import Keywords, Levels
-from eliot_etw.etw._message_event import MAX_SCHEMAS, MessageEncoder
+from eliot_etw.etw._message_event import MAX_SCHEMAS, PROVIDER_NAME, MessageEncoder
 from eliot_etw.etw._provider import Provider
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
@@ -33,7 +33,7 @@ class EtwDestination:
 
     def __init__(
         self,
-        provider_name: str = "eliot_etw",
+        provider_name: str = PROVIDER_NAME,
         *,
         guid: UUID | str | None = None,
         group: UUID | str | None = None,

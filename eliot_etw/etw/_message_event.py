@@ -37,6 +37,8 @@ from eliot_etw.exceptions import InvalidEvent
 from eliot_etw.json import json_default
 from eliot_etw.typing import JsonDefault, MessageDict
 
+PROVIDER_NAME: Final = "eliot_etw"
+"""What the provider is called unless told otherwise."""
 MAX_SCHEMAS = 4000
 """How many schemas an encoder makes unless told otherwise; each takes some 6 KB of memory."""
 # With as many fallbacks, PerfView's limit of 65,000 is not reached.
