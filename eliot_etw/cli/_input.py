@@ -7,8 +7,10 @@ import io
 import os
 import re
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar, final
 
 import click
@@ -19,6 +21,7 @@ from eliot_etw._program import printable
 from eliot_etw.exceptions import InvalidTrace, MissingDependency
 from eliot_etw.sources import BadLine, FileSource, merge_by_time
 from eliot_etw.sources._compressed import plain
+from eliot_etw.sources.merged import Repeatable, SpanSource
 from eliot_etw.typing import MessageDict, Source
 
 # Of the bad lines of one run, so many are reported one by one.
@@ -44,6 +47,8 @@ _KINDS: Final = {
     "unfinished": "activities not waited for, as too many were open",
 }
 
+_UNREADABLE: Final = (OSError, MissingDependency, InvalidTrace)
+
 # What a name begins with that is no file's, and the source that reads it.
 _NAMED: Final = {
     JOURNAL: "JournalSource",
@@ -52,6 +57,7 @@ _NAMED: Final = {
 
 if TYPE_CHECKING:
     from eliot_etw.sources import EtlSource, OtlpJsonSource
+    from eliot_etw.sources._spans import SpanMessages
 
 _F = TypeVar("_F", bound=Callable[..., Any])
 
@@ -116,7 +122,7 @@ class Input:
         self.named = {name: made for name in self.files if (made := _named_source(name))}
 
     def __iter__(self) -> Iterator[MessageDict]:
-        for message in merge_by_time(map(self._readable, self.files)):
+        for message in merge_by_time(map(self._opened, self.files)):
             self.count += 1
             yield message
 
@@ -156,12 +162,17 @@ class Input:
             say(f"eliot-etw: Nothing to show: {why}.")
         return 2 if self.could_not_read else 0
 
-    def _readable(self, name: str) -> Source:
-        """Read a file as far as possible, and report what went wrong then."""
+    def _opened(self, name: str) -> Source:
+        """Begin to read a file, or report why that cannot be."""
+        report = partial(self.on_unreadable, "<stdin>" if name == "-" else name)
         try:
-            yield from self._source(name)
-        except (OSError, MissingDependency, InvalidTrace) as error:
-            self.on_unreadable("<stdin>" if name == "-" else name, error)
+            source = self._source(name)
+        except _UNREADABLE as error:
+            report(error)
+            return ()
+        if isinstance(source, SpanSource):
+            return _ReadableSpans(source, report)
+        return _Readable(source, report)
 
     def _source(self, name: str) -> Source:
         """Choose how to read a file. Raises OSError for a trace in a pipe."""
@@ -200,6 +211,61 @@ class Input:
         trace = EtlSource(file, name=name)
         self._with_skipped.append(trace)
         return trace
+
+
+class _Readable:
+    """A source that is read as far as possible; what goes wrong then is reported."""
+
+    def __init__(self, source: Source, report: Callable[[Exception], None]) -> None:
+        self._source = source
+        self._report = report
+
+    def __iter__(self) -> Iterator[MessageDict]:
+        return self._read(self._source)
+
+    def again(self) -> Iterator[MessageDict]:
+        """Give the messages beforehand, if that can be; what goes wrong is reported later."""
+        if isinstance(self._source, Repeatable):
+            with suppress(*_UNREADABLE):
+                yield from self._source.again()
+
+    def _read(self, messages: Iterable[MessageDict]) -> Iterator[MessageDict]:
+        try:
+            yield from messages
+        except _UNREADABLE as error:
+            self._report(error)
+
+
+@final
+class _ReadableSpans(_Readable):
+    """The same for one that has spans."""
+
+    _source: SpanSource
+
+    @property
+    def skipped(self) -> Counter[str]:
+        """What was left out."""
+        return self._source.skipped
+
+    @skipped.setter
+    def skipped(self, skipped: Counter[str]) -> None:
+        self._source.skipped = skipped
+
+    def gather(self, spans: SpanMessages) -> None:
+        """Put all spans and log records there."""
+        try:
+            self._source.gather(spans)
+        except _UNREADABLE as error:
+            self._report(error)
+            self._report = _is_said  # the rest cannot be read for the same reason
+
+    def others(self) -> Iterator[MessageDict]:
+        """Give the messages of all else."""
+        return self._read(self._source.others())
+
+
+def _is_said(_: Exception) -> None:
+    """Say nothing of what has been said."""
 
 
 def _standard_input() -> BinaryIO:

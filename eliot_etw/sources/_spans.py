@@ -7,11 +7,13 @@ from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import groupby
 from types import TracebackType
-from typing import Final, final
+from typing import Final, NamedTuple, final
 from uuid import UUID
 
 from eliot_etw._json import encode_line
-from eliot_etw._names import TASK_UUID
+from eliot_etw._names import ACTION_STATUS, OTEL_SPAN_ID, STARTED, TASK_LEVEL, TASK_UUID
+from eliot_etw._task_level import TaskLevel
+from eliot_etw._trace_context import span_id_of, trace_id_of
 from eliot_etw._written import WrittenMessage, place_of
 from eliot_etw.otlp._messages_of import MessageMaker
 from eliot_etw.otlp._model import Log, Span
@@ -19,6 +21,18 @@ from eliot_etw.sources._sorted import Sorted
 from eliot_etw.typing import MessageDict
 
 _NS_PER_S: Final = 10**9
+# What a place takes, about.
+_PLACE_BYTES: Final = 200
+
+
+@final
+class _Place(NamedTuple):
+    """Where an action of ours is, which is a span to others."""
+
+    trace_id: str
+    span_id: str
+    task_uuid: str
+    level: tuple[int, ...]
 
 
 @final
@@ -36,8 +50,10 @@ class SpanMessages:
     def __init__(self, seed: str) -> None:
         self._seed = blake2b(seed.encode("utf-8", "backslashreplace"), digest_size=16).digest()
         self._alone = 0
-        self._items: Sorted[Span | Log] = Sorted()
+        self._items: Sorted[Span | Log | _Place] = Sorted()
         self._messages: Sorted[MessageDict] = Sorted()
+        self.count = 0
+        """How many spans and log records there are."""
         self.skipped: Counter[str] = Counter()
         """How many messages were ``misplaced``, for they have no usable place in a task; and how
         many traces were ``split``, for there was more of each than fits into memory."""
@@ -52,17 +68,38 @@ class SpanMessages:
         Raises:
             OSError: If the disk for temporary files is full.
         """
+        self.count += 1
         self._items.add(item, item.trace_id or "", _time_s(item), size_bytes)
+
+    def know(self, message: MessageDict) -> None:
+        """Look at a message of ours, which comes from elsewhere: others' spans may be in it.
+
+        Raises:
+            OSError: If the disk for temporary files is full.
+        """
+        if message.get(ACTION_STATUS) != STARTED:
+            return
+        uuid, level = message[TASK_UUID], tuple(message[TASK_LEVEL][:-1])
+        span_id = message.get(OTEL_SPAN_ID)
+        if not isinstance(span_id, str):
+            span_id = span_id_of(uuid, level)
+        place = _Place(trace_id_of(uuid), span_id, uuid, level)
+        self._items.add(place, place.trace_id, float("-inf"), _PLACE_BYTES)
 
     def __iter__(self) -> Iterator[MessageDict]:
         """Give all messages. Raises OSError as `add` does."""
         for _, items in groupby(self._items, key=lambda item: item.trace_id):
             maker = MessageMaker()
             for item in _told_once(items):
+                if isinstance(item, _Place):
+                    level = TaskLevel(item.level)
+                    maker.know(item.trace_id, item.task_uuid, item.span_id, level)
+                    continue
                 for message in maker.add(item):
                     self._sort_in(message, item)
             for message in maker.rest():
-                self._sort_in(message, item)
+                if not isinstance(item, _Place):
+                    self._sort_in(message, item)
             self.skipped += Counter(split=maker.split)
         yield from self._messages
 
@@ -93,12 +130,12 @@ class SpanMessages:
         self._messages.add(message, "", time_s, len(encode_line(message)))
 
 
-def _told_once(items: Iterable[Span | Log]) -> Iterator[Span | Log]:
+def _told_once(items: Iterable[Span | Log | _Place]) -> Iterator[Span | Log | _Place]:
     """Leave out starts of spans that are told of again when they have ended."""
     started: dict[str, Span] = {}
     ended = set()
     for item in items:
-        if isinstance(item, Log):
+        if not isinstance(item, Span):
             yield item
         elif item.end_ns:
             yield item

@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from typing import BinaryIO, final
+from typing import BinaryIO, Final, final
 
 from eliot_etw._written import place_of
 from eliot_etw.etw import read_etl
@@ -19,6 +19,8 @@ from eliot_etw.sources._lines import name_of
 from eliot_etw.sources._spans import SpanMessages
 from eliot_etw.sources.merged import merge_by_time
 from eliot_etw.typing import MessageDict
+
+_START: Final = 1
 
 
 @final
@@ -60,17 +62,45 @@ class EtlSource:
         self.problems: list[str] = []
 
     def __iter__(self) -> Iterator[MessageDict]:
+        with SpanMessages(f"logs {_seed(read_etl(self._file))}") as spans:
+            self.gather(spans)
+            if not spans.count:
+                yield from self.others()
+                return
+            yield from merge_by_time([spans, self.others()])
+            self.skipped += spans.skipped
+
+    def gather(self, spans: SpanMessages) -> None:
+        """Put all spans and log records there, for who reads several sources of them.
+
+        Raises:
+            OSError: If the file cannot be read.
+            InvalidTrace: If it is no trace.
+        """
+        reader = read_etl(self._file)
+        if not reader.may_hold(VERSION_FIELD):
+            return
+        for event in reader:
+            has_version = VERSION_FIELD in event.metadata
+            if not has_version and event.opcode != _START:
+                continue
+            with suppress(InvalidEvent):  # who reads the other events will count it
+                decoded = event.decode()
+                found = span_or_log(event, decoded) if has_version else None
+                if found is not None:
+                    spans.add(found, len(event.metadata) + len(event.payload))
+                    continue
+                message = message_of(event, decoded)
+                if message is not None and place_of(message):
+                    spans.know(message)
+
+    def others(self) -> Iterator[MessageDict]:
+        """Give the messages of all else. Raises as `gather` does."""
         reader = read_etl(self._file)
         self.skipped, self.problems = reader.skipped, reader.problems
         more: Counter[str] = Counter(reader.header.lost)
         try:
-            if not reader.may_hold(VERSION_FIELD):
-                yield from self._of_events(reader, more)
-                return
-            with SpanMessages(_seed(reader)) as spans:
-                _gather(reader, spans)
-                yield from merge_by_time([spans, self._of_events(reader, more)])
-                more += spans.skipped
+            yield from self._of_events(reader, more)
         finally:
             self.skipped += more
 
@@ -98,13 +128,3 @@ class EtlSource:
 def _seed(reader: EtlReader) -> str:
     """Return what a trace is known by."""
     return f"{reader.header.start_ticks} {reader.header.logger_name}"
-
-
-def _gather(reader: EtlReader, spans: SpanMessages) -> None:
-    """Take the spans and log records of a trace."""
-    for event in reader:
-        if VERSION_FIELD in event.metadata:
-            with suppress(InvalidEvent):  # who reads the other events will count it
-                found = span_or_log(event, event.decode())
-                if found is not None:
-                    spans.add(found, len(event.metadata) + len(event.payload))

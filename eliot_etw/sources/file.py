@@ -46,6 +46,12 @@ class FileSource:
     def __iter__(self) -> Iterator[MessageDict]:
         return whole(_Messages(self.name, self._on_bad_line), self._file)
 
+    def again(self) -> Iterable[MessageDict]:
+        """Give the messages beforehand, and report nothing; none if they can be had but once."""
+        if isinstance(self._file, (str, os.PathLike)) and os.path.isfile(self._file):
+            return FileSource(self._file)
+        return ()
+
 
 @final
 class FollowedFile:

@@ -67,20 +67,32 @@ class OtlpJsonSource:
         self.problems: list[str] = []
 
     def __iter__(self) -> Iterator[MessageDict]:
+        with SpanMessages(self.name) as spans:
+            damaged = None
+            try:
+                self.gather(spans)
+            except OSError as error:
+                damaged = error
+            yield from spans
+            self.skipped += spans.skipped
+            if damaged is not None:
+                raise damaged
+
+    def gather(self, spans: SpanMessages) -> None:
+        """Put all spans and log records there, for who reads several sources of them.
+
+        Raises:
+            OSError: If the file cannot be read, or (at its end) if compressed data is damaged.
+        """
         self.skipped = Counter()
         self.problems = []
         requests = _Requests(self.name, self._on_bad_line, self.skipped)
-        with SpanMessages(self.name) as messages:
-            damaged = None
-            try:
-                for item, size_bytes in whole(requests, self._file):
-                    messages.add(item, size_bytes)
-            except OSError as error:
-                damaged = error
-            yield from messages
-            self.skipped += messages.skipped
-            if damaged is not None:
-                raise damaged
+        for item, size_bytes in whole(requests, self._file):
+            spans.add(item, size_bytes)
+
+    def others(self) -> Iterable[MessageDict]:
+        """Give the messages of all else, which there are none of."""
+        return ()
 
 
 @final

@@ -361,3 +361,22 @@ class TestOtlp:
         status, _, errors = call("tree", "--follow", otlp)
         assert 2 == status
         assert f"eliot-etw: {otlp}: is OTLP; only a log of messages can be followed\n" in errors
+
+    def test_with_a_bad_file(self, call, otlp):
+        """What cannot be read beside it is said once, and all else is shown."""
+        bad = otlp.with_name("bad.etl")
+        bad.write_bytes(b"x" * 200)
+        gone = otlp.with_name("gone.json")
+        status, output, errors = call("tree", otlp, bad, gone)
+        assert (2, 2) == (status, errors.count("\n"))
+        assert "span-2" in output
+        assert f"{bad}: A trace must begin with" in errors
+        assert f"{gone}: No such file or directory" in errors
+
+    def test_with_a_damaged_file(self, call, otlp):
+        """Of a log beside it that is damaged, what can be read is shown, and it is said once."""
+        log = otlp.with_name("x.log.gz")
+        log.write_bytes(gzip.compress(b"".join(map(encode_line, messages(*range(500)))))[:-20])
+        status, output, errors = call("tree", otlp, log)
+        assert (2, 1, 1) == (status, errors.count("cut off"), errors.count("is unfinished"))
+        assert "app:m99" in output
