@@ -43,6 +43,7 @@ _KINDS: Final = {
     "metrics": "requests of metrics, which are no messages",
     "lost_buffers": "buffers lost with all that was in them",
     "misplaced": "without a place in a task",
+    "repeated": "spans that were there before",
     "split": "connections between parts of traces that are too large",
     "unfinished": "activities not waited for, as too many were open",
 }

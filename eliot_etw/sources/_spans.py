@@ -55,8 +55,9 @@ class SpanMessages:
         self.count = 0
         """How many spans and log records there are."""
         self.skipped: Counter[str] = Counter()
-        """How many messages were ``misplaced``, for they have no usable place in a task; and how
-        many traces were ``split``, for there was more of each than fits into memory."""
+        """How many messages were ``misplaced``, for they have no usable place in a task; how many
+        spans were ``repeated``; and how many traces were ``split``, for there was more of each
+        than fits into memory."""
 
     def add(self, item: Span | Log, size_bytes: int) -> None:
         """Take a span or log record.
@@ -90,7 +91,7 @@ class SpanMessages:
         """Give all messages. Raises OSError as `add` does."""
         for _, items in groupby(self._items, key=lambda item: item.trace_id):
             maker = MessageMaker()
-            for item in _told_once(items):
+            for item in self._told_once(items):
                 if isinstance(item, _Place):
                     level = TaskLevel(item.level)
                     maker.know(item.trace_id, item.task_uuid, item.span_id, level)
@@ -115,6 +116,23 @@ class SpanMessages:
         self._items.close()
         self._messages.close()
 
+    def _told_once(self, items: Iterable[Span | Log | _Place]) -> Iterator[Span | Log | _Place]:
+        """Leave out spans that were told of before, and starts of spans that have ended."""
+        started: dict[str, Span] = {}
+        ended = set()
+        for item in items:
+            if not isinstance(item, Span):
+                yield item
+            elif not item.end_ns:
+                started.setdefault(item.span_id, item)
+            elif (item.span_id, item.start_ns) in ended:
+                self.skipped["repeated"] += 1
+            else:
+                ended.add((item.span_id, item.start_ns))
+                yield item
+        known = {span_id for span_id, _ in ended}
+        yield from (span for span_id, span in started.items() if span_id not in known)
+
     def _sort_in(self, message: MessageDict, item: Span | Log) -> None:
         """Keep a message; one without a time has that of what it was made of."""
         if not place_of(message):
@@ -128,21 +146,6 @@ class SpanMessages:
         time = WrittenMessage(message).timestamp
         time_s = _time_s(item) if time is None else time
         self._messages.add(message, "", time_s, len(encode_line(message)))
-
-
-def _told_once(items: Iterable[Span | Log | _Place]) -> Iterator[Span | Log | _Place]:
-    """Leave out starts of spans that are told of again when they have ended."""
-    started: dict[str, Span] = {}
-    ended = set()
-    for item in items:
-        if not isinstance(item, Span):
-            yield item
-        elif item.end_ns:
-            yield item
-            ended.add(item.span_id)
-        else:
-            started[item.span_id] = item
-    yield from (span for span_id, span in started.items() if span_id not in ended)
 
 
 def _time_s(item: Span | Log) -> float:

@@ -48,7 +48,8 @@ class EtlSource:
             that Windows lost before they were written (``lost``), and whole buffers of them
             (``lost_buffers``); messages without a usable place in a task (``misplaced``);
             activities whose end was not waited for (``unfinished``), because too many were open;
-            and traces of OpenTelemetry that fell apart (``split``), being larger than memory.
+            and of OpenTelemetry spans that were there before (``repeated``), and traces that fell
+            apart (``split``), being larger than memory.
         problems: What was damaged and where, as text; the first hundred. And what to install, if
             metrics could not be read for want of it.
     """

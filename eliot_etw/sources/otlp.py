@@ -47,9 +47,10 @@ class OtlpJsonSource:
 
     Attributes:
         name: What the file is called.
-        skipped: How much the last iteration left out: requests of ``metrics``, and messages
-            without a usable place in a task (``misplaced``); and how many traces fell apart
-            (``split``), because there was more of each than fits into memory.
+        skipped: How much the last iteration left out: requests of ``metrics``; spans that were
+            there before (``repeated``), as after a second attempt to export them; messages without
+            a usable place in a task (``misplaced``); and how many traces fell apart (``split``),
+            because there was more of each than fits into memory.
         problems: What else is to be said of it, as text.
     """
 

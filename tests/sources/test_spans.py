@@ -56,6 +56,16 @@ def test_started(order):
     ]
 
 
+def test_repeated():
+    """A span that was exported twice is given once, and counted; one of the same id later is."""
+    ids = {"trace_id": "1" * 32, "parent_span_id": None, "span_id": "2" * 16, "name": "x"}
+    with SpanMessages("x") as spans:
+        for start_ns in (1, 1, 5):
+            spans.add(Span(start_ns=start_ns, end_ns=9, **ids), 10)
+        assert 4 == len(list(spans))
+        assert {"repeated": 1} == spans.skipped
+
+
 def test_misplaced():
     """A message without a place in a task is counted, not given."""
     assert ([], {"misplaced": 1}) == through({"message_type": "nowhere", "timestamp": 1.0})
