@@ -248,7 +248,7 @@ class SchemaEncoder:
         names, left_out = self._choose_names(draft, parts)
         draft = draft._replace(
             part_b={
-                name: None if value is None else plain(value)
+                name: value if value is None or not _is_own(value) else plain(value)
                 for name, value in draft.part_b.items()
             },
             attributes={key: plain(value) for key, value in given.items()},
