@@ -265,17 +265,21 @@ def _careful_head(line: bytes) -> Head:
     if type(message) is not dict:
         return NO_HEAD
     uuid, level = place_of(message) or ("", [])
-    kind, status = type_of(message), message.get(ACTION_STATUS)
-    kind = kind if isinstance(kind, str) else ""
+    kind = _text(type_of(message))
     return Head(
-        uuid,
+        _text(uuid),
         level,
         WrittenMessage(message).timestamp,
         action_type=kind if is_action(message) else "",
         message_type="" if is_action(message) else kind,
-        action_status=status if isinstance(status, str) else "",
+        action_status=_text(message.get(ACTION_STATUS)),
         log_level=level_of(message),
     )
+
+
+def _text(value: object) -> str:
+    """Take a text, with halves of surrogate pairs made visible; nothing of what is none."""
+    return value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else ""
 
 
 def key_of(line: bytes, head: Head, sender: str = "", number: int = 0) -> Key:

@@ -23,6 +23,9 @@ from eliot_etw.exceptions import InvalidSettings
 # How long a sink may take to store what waits, when it is changed while the collector runs.
 _CHANGE_S: Final = 5.0
 
+# What a file of a spool has in it that holds nothing.
+_EMPTY_SPOOL_BYTES: Final = 64
+
 _T = TypeVar("_T")
 
 
@@ -64,6 +67,7 @@ class Collector:
             self._make(settings)
             self._undo = undo.pop_all()
         log_message("collector:started", **self.where())
+        self._tell_of_orphans()
 
     def where(self) -> dict[str, Any]:
         """Say where messages come from and go to, for people."""
@@ -71,8 +75,8 @@ class Collector:
         return {
             "state": str(settings.state),
             "inputs": [
-                str(getattr(made, "endpoint", spec.options.get("path", spec.kind)))
-                for made, spec in zip(self._inputs.values(), settings.inputs.values(), strict=True)
+                str(getattr(self._inputs[place], "endpoint", spec.options.get("path", spec.kind)))
+                for place, spec in settings.inputs.items()
             ],
             "sinks": {
                 name: str(spec.options.get("path", spec.kind))
@@ -99,7 +103,11 @@ class Collector:
                 made: Input = _made(settings, place, INPUTS.find(spec.kind), **spec.options)
                 where = spec.options.get("path", spec.options.get("endpoint", ""))
                 folder = settings.state / "inputs" / _file_name(f"{spec.kind}-{where}")
-                _made(settings, place, made.start, self._pipeline.take, folder)
+                try:
+                    _made(settings, place, made.start, self._pipeline.take, folder)
+                except InvalidSettings:
+                    _close(made, 0.0)
+                    raise
                 self._inputs[place], self._specs[place] = made, spec
 
     def _lane(self, settings: Settings, name: str, spec: Spec) -> Lane:
@@ -135,6 +143,7 @@ class Collector:
             self.settings = settings
             self._counts["reloads"] += 1
         log_message("collector:reloaded", **self.where())
+        self._tell_of_orphans()
 
     def _change(self, new: Settings) -> None:
         """End what has other settings now, and make what is new."""
@@ -148,6 +157,16 @@ class Collector:
             self._http.close()
             self._http = None
         self._make(new)
+
+    def _tell_of_orphans(self) -> None:
+        """Say which folders have messages for sinks that are no more."""
+        known = set(map(_file_name, self.settings.sinks))
+        for folder in (self.settings.state / "spool").glob("*"):
+            size = sum(file.stat().st_size for file in folder.glob("*.spool"))
+            if folder.name not in known and size > _EMPTY_SPOOL_BYTES:
+                log_message(
+                    "collector:orphaned_spool", log_level="warning", folder=str(folder), bytes=size
+                )
 
     # ---- the end -------------------------------------------------------------------------------
 

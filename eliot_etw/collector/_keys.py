@@ -65,6 +65,7 @@ class AllowedKeys:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._load: Any = require("zmq.auth", feature="Keys", extra="collector").load_certificate
+        self._decode: Any = require("zmq.utils.z85", feature="Keys", extra="collector").decode
         self._seen: Mapping[str, tuple[int, int, int]] = {}
         self._names: dict[bytes, str] = {}
         self._look_at = 0.0
@@ -106,12 +107,12 @@ class AllowedKeys:
             except (OSError, ValueError) as error:
                 log_message("collector:bad_key", log_level="error", file=name, reason=str(error))
                 continue
-            names[public] = name.removesuffix(_SUFFIX)
+            names[self._decode(public)] = name.removesuffix(_SUFFIX)
         self._names = names
         log_message("collector:keys", names=sorted(names.values()))
 
     def name_of(self, public: bytes) -> str | None:
-        """Return the name of a public key, as text of Z85; None if it is not allowed."""
+        """Return the name of a public key of 32 bytes; None if it is not allowed."""
         return self._names.get(public)
 
     def allows(self, name: str) -> bool:
@@ -119,13 +120,12 @@ class AllowedKeys:
         return name in self._names.values()
 
 
-def zap_reply(request: list[bytes], keys: AllowedKeys, encode: Any) -> list[bytes] | None:
+def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes] | None:
     """Answer who asks whether a connection may be made.
 
     Args:
         request: What libzmq asks.
         keys: Who may.
-        encode: Writes a key as text of Z85.
 
     Returns:
         The answer: the name of the key is the user's id; None if the question is none.
@@ -136,7 +136,7 @@ def zap_reply(request: list[bytes], keys: AllowedKeys, encode: Any) -> list[byte
     if len(request) != _ZAP_FRAMES or request[0] != _ZAP_VERSION:
         return None
     mechanism, credentials = request[5], request[6]
-    name = keys.name_of(encode(credentials)) if mechanism == b"CURVE" else None
+    name = keys.name_of(credentials) if mechanism == b"CURVE" else None
     if name is None:
         return [_ZAP_VERSION, request[1], b"400", b"this key is not allowed", b"", b""]
     return [_ZAP_VERSION, request[1], b"200", b"OK", name.encode(), b""]

@@ -394,5 +394,5 @@ class Lane:
                 "waiting": sum(len(w.batch) for w in (*self._queue, *self._current)) + on_disk,
                 "waiting_bytes": self._queued_bytes,
                 "spool_bytes": self._spool.size_bytes if self._spool is not None else 0,
-                "up": int(not self._is_down),
+                "up": int(not self._is_down and self._thread.is_alive()),
             }

@@ -96,9 +96,6 @@ class ZmqInput:
         self._collector = secrets.token_bytes(16)
         # What sinks have settled, put in by their threads.
         self._settled: deque[tuple[Sender, UnderWay]] = deque()
-        self._waker, self._wakened = socket.socketpair()
-        self._waker.setblocking(False)
-        self._wakened.setblocking(False)
         self._is_stopping = False
         self._is_closing = False
         self._answers = 0
@@ -128,6 +125,9 @@ class ZmqInput:
         self._deliver = deliver
         self._rules = LevelRules(folder / "levels.json")
         zmq = self._zmq
+        self._waker, self._wakened = socket.socketpair()
+        self._waker.setblocking(False)
+        self._wakened.setblocking(False)
         self._context = zmq.Context()
         self._context.linger = 0
         self._zap = self._context.socket(zmq.REP)
@@ -163,7 +163,6 @@ class ZmqInput:
     def stop(self, timeout_s: float) -> None:
         """Take nothing more; go on acknowledging."""
         self._is_stopping = True
-        self._wake()
 
     def close(self, timeout_s: float) -> None:
         """Acknowledge what is settled, say goodbye, and let go of the port."""
@@ -233,7 +232,7 @@ class ZmqInput:
         """Say whether a connection may be made."""
         assert self._keys is not None  # noqa: S101 - nobody asks otherwise
         self._keys.refresh()
-        reply = zap_reply(self._zap.recv_multipart(), self._keys, self._zmq.utils.z85.encode)
+        reply = zap_reply(self._zap.recv_multipart(), self._keys)
         if reply is None:
             reply = [b"1.0", b"", b"500", b"", b"", b""]
         self._counts["denied"] += reply[2] != b"200"
