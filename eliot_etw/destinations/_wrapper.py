@@ -129,7 +129,8 @@ def _finish_all() -> None:
     """Finish all of them; first those made last, which may have others inside."""
     deadline = monotonic() + CLOSE_TIMEOUT_S
     for _, holder in sorted(_holding.items(), reverse=True):
-        holder._finish(deadline)
+        # Some may be told how long they have.
+        holder._finish(begin + getattr(holder, "exit_timeout_s", CLOSE_TIMEOUT_S))
 
 
 def _finish_with_multiprocessing() -> None:

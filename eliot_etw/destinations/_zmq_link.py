@@ -29,7 +29,8 @@ _LINGER_MS: Final = 200
 
 _numbers = count()
 
-_WRONG_KEY: Final = "the keys do not fit: the collector's, or ours, which it may not know"
+_UNKNOWN: Final = "the collector does not know our key"
+_DIFFERENT: Final = "what listens there has other keys than we were told, or is no collector"
 
 
 @final
@@ -153,9 +154,15 @@ class Disconnected:
 @final
 @dataclass(frozen=True)
 class NotLetIn:
-    """The collector is there, and does not talk to us; `why` says what is wrong."""
+    """Somebody is there, and does not talk to us.
+
+    Attributes:
+        why: What is wrong.
+        is_sure: Whether it must be that; else it may be a collector that just ends.
+    """
 
     why: str
+    is_sure: bool = True
 
 
 Event: TypeAlias = Connected | Disconnected | NotLetIn
@@ -205,9 +212,9 @@ class Link:
         self._events: dict[int, Event] = {
             zmq.EVENT_HANDSHAKE_SUCCEEDED: Connected(),
             zmq.EVENT_DISCONNECTED: Disconnected(),
-            zmq.EVENT_HANDSHAKE_FAILED_AUTH: NotLetIn(_WRONG_KEY),
-            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: NotLetIn(_WRONG_KEY),
-            zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: NotLetIn("what listens there is no collector"),
+            zmq.EVENT_HANDSHAKE_FAILED_AUTH: NotLetIn(_UNKNOWN),
+            zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL: NotLetIn(_DIFFERENT),
+            zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL: NotLetIn(_DIFFERENT, is_sure=False),
         }
         wanted = 0
         for event in self._events:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from time import time_ns
 from typing import Final, NamedTuple, final, get_args
 
-from eliot_etw.destinations._zmq_link import Address, Connected, Disconnected, Link, NotLetIn
+from eliot_etw.destinations._zmq_link import Address, Connected, Event, Link, NotLetIn
 from eliot_etw.shipping._level_rules import LevelRules
 from eliot_etw.shipping._protocol import VERSION, Compression, Format, Hello
 from eliot_etw.shipping._sender import Sender
@@ -14,6 +14,12 @@ from eliot_etw.shipping._spool_folders import SpoolFolders
 
 # How long a collector that is not there is waited for at the end, if all is on disk.
 _PATIENCE_S: Final = 1.0
+# When to open the socket anew: after the collector did not let us in, which may change; and if
+# there was no connection for so long, for the socket gives up what it takes for no collector.
+_NOT_LET_IN_S: Final = 2.0
+_NOBODY_S: Final = 10.0
+# So many handshakes in a row that were broken off are no chance.
+_SURE_AFTER: Final = 3
 _LEAST_HEARTBEAT_S: Final = 0.1
 _MOST_HEARTBEAT_S: Final = 3_600.0
 
@@ -89,8 +95,12 @@ class Session:
         )
         self._address = options.address
         self._link: Link | None = None
-        # What the socket did not take yet; and what the spool did not.
+        # What the socket did not take yet.
         self._unsent: bytes | None = None
+        # How often in a row the handshake failed; when to open the socket anew.
+        self._failures = 0
+        self._reopen_at = 0.0
+        # What the spool had no room for.
         self._held: tuple[bytes, int] | None = None
 
     @property
@@ -141,22 +151,33 @@ class Session:
         link, sender = self._link, self.sender
         if link is None:
             link = self._link = Link(self._address)
+            self._reopen_at = now_s + _NOBODY_S
         for event in link.events():
-            if isinstance(event, NotLetIn):
-                sender.refusal = event.why
-                continue
-            self._unsent = None
-            if isinstance(event, Connected):
-                sender.connected(now_s)
-            elif isinstance(event, Disconnected):
-                sender.disconnected()
+            self._note(event, now_s)
         for frame in link.frames():
             sender.received(frame, now_s)
-        if sender.is_dead(now_s):
+        if sender.is_dead(now_s) or (not sender.is_connected and now_s >= self._reopen_at):
             sender.disconnected()
             self._unsent = None
             link.reconnect()
+            self._reopen_at = now_s + _NOBODY_S
         self._send(link, now_s)
+
+    def _note(self, event: Event, now_s: float) -> None:
+        """Take note of what became of the connection."""
+        self._unsent = None
+        if isinstance(event, Connected):
+            self._failures = 0
+            self.sender.connected(now_s)
+            return
+        self.sender.disconnected()
+        if isinstance(event, NotLetIn):
+            self._failures += 1
+            if event.is_sure or self._failures >= _SURE_AFTER:
+                self.sender.refusal = event.why
+            if event.is_sure:
+                # The socket does not try again by itself.
+                self._reopen_at = now_s + _NOT_LET_IN_S
 
     def _send(self, link: Link, now_s: float) -> None:
         """Send until there is nothing to send, or the socket takes no more."""

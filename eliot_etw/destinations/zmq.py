@@ -38,6 +38,9 @@ MEMORY_BYTES: Final = 64 << 20
 DISK_BYTES: Final = 1 << 30
 """How much waits on disk at most, if nothing else is said."""
 
+# Sockets that forked children have inherited. To close them, or to have Python say that nobody
+# did, is not for us.
+_of_parents: Final[list[object]] = []
 # What sessions count, and what is added up over them.
 _COUNTED: Final = (
     "spooled", "acknowledged", "refused", "dropped", "sent", "recovered", "reconnects", "garbage",
@@ -153,16 +156,24 @@ class ZmqDestination(Queued):
         self.endpoint = endpoint
         self.exit_timeout_s = exit_timeout_s
         drops_old: WhenSpoolFull = "drop_old" if when_full == "drop_old" else "refuse"
-        self._new_memory = partial(
-            MemorySpool, max_bytes=max_spool_bytes or MEMORY_BYTES, when_full=drops_old
-        )
+        if max_spool_bytes is None:
+            max_spool_bytes = MEMORY_BYTES if spool_folder is None else DISK_BYTES
+        if max_spool_bytes < 1:
+            msg = f"max_spool_bytes must be at least 1, got {max_spool_bytes!r}. Try 100_000_000."
+            raise ValueError(msg)
+        if not 0 <= exit_timeout_s < inf:
+            msg = f"exit_timeout_s must be 0 or more, got {exit_timeout_s!r}. Try 5.0."
+            raise ValueError(msg)
+        self._new_memory = partial(MemorySpool, max_bytes=max_spool_bytes, when_full=drops_old)
         self._folders: SpoolFolders | None = None
         if spool_folder is not None:
             self._folders = SpoolFolders(
-                spool_folder, max_bytes=max_spool_bytes or DISK_BYTES, when_full=drops_old
+                spool_folder, max_bytes=max_spool_bytes, when_full=drops_old
             )
         self._loggers = LoggerLevels() if sets_loggers else None
         self._filters: list[LevelFilter] = []
+        self._levels: Levels = ()
+        self._loggers_at = 0.0
         # To the dispatcher: nothing that is called here logs.
         self.is_leaf = True
         self._is_closed = False
@@ -175,16 +186,20 @@ class ZmqDestination(Queued):
 
     def _forget(self) -> None:
         """Begin as a new sender with an empty queue: at first, and in a forked child."""
+        if vars(self).get("_session") is not None:
+            _of_parents.append(self._session)
         super()._forget()
         if self._folders is not None:
             self._folders.forget()
+        # The levels of the parent, which nobody may say the end of here, are set anew.
+        self._apply_levels((), 0.0)
         self._spool = None
         self._rules = LevelRules(host=_HOST, program=_program(), pid=os.getpid())
-        self._levels: Levels = ()
-        self._loggers_at = 0.0
         # Held by whoever takes from the queue and sends. Nobody waits for it.
         self._sending = Lock()
         self._session: Session | None = None
+        # Whether some lines are between the queue and the spool.
+        self._is_taking = False
         self._totals = dict.fromkeys(_COUNTED, 0)
         self._reports = 0
         self._broken = 0
@@ -254,7 +269,8 @@ class ZmqDestination(Queued):
             except Exception:  # noqa: BLE001 - no more files, threads or memory: it may pass
                 self._broken += 1
                 if self._session is not None:
-                    self._session.disconnect()
+                    with suppress(Exception):
+                        self._session.disconnect()
                 self._bell.acquire(timeout=_TRY_AGAIN_S)
         return self._end_session()
 
@@ -275,6 +291,7 @@ class ZmqDestination(Queued):
         """Take lines out of the queue into the spool; say whether there were any."""
         lines: list[bytes] = []
         size = 0
+        self._is_taking = True
         dropped = self._dropped_before()
         if dropped:
             lines.append(encode_line(self._report_of(dropped)))
@@ -287,11 +304,16 @@ class ZmqDestination(Queued):
                 line = popleft()
                 lines.append(line)
                 size += len(line)
-        if not lines:
-            return False
-        self._has_given_up = False
-        session.put(lines)
-        return True
+        if lines:
+            self._has_given_up = False
+            try:
+                session.put(lines)
+            except BaseException:  # there is no memory to join them
+                for _ in lines:
+                    self._dropped.add()
+                raise
+        self._is_taking = False
+        return bool(lines)
 
     def _rest(self, naps: int) -> int:
         """Wait for the collector if it is to answer; else sleep until woken, or for a while."""
@@ -321,13 +343,19 @@ class ZmqDestination(Queued):
             Whether it is; if not, it may still be, later.
         """
         deadline = monotonic() + timeout_s
+        self._notice_fork()
         if self._queue:
             self._wake()
-        while self._queue or not (self._session is None or self._session.is_done):
+        while self._is_busy():
             if monotonic() >= deadline:
                 return False
             sleep(LOOK_S)
         return True
+
+    def _is_busy(self) -> bool:
+        """Say whether anything is not acknowledged."""
+        session = self._session
+        return bool(self._queue) or self._is_taking or not (session is None or session.is_done)
 
     def close(self, timeout_s: float = CLOSE_TIMEOUT_S) -> None:
         """Send what waits, and end. May be called twice; messages that still come are failures.
@@ -344,6 +372,7 @@ class ZmqDestination(Queued):
 
     def _finish(self, deadline: float) -> None:
         """Have the thread send what waits, and end; then messages are sent at once."""
+        self._notice_fork()
         self._deadline, self._stopped_at = deadline, monotonic()
         self._stops = True
         self._ring()

@@ -1,4 +1,4 @@
-"""Tests of folders that processes share: what the dead left is found, the living are left alone."""
+"""Tests of folders that processes share: what the dead left is found, and nothing else is."""
 
 import os
 
