@@ -201,17 +201,21 @@ class WrittenAction:
         # actions would take memory by the square of the depth.
         first = start or end or (children or conflicts)[0]
         self._anchor: WrittenMessage = first._anchor if isinstance(first, WrittenAction) else first
-        kids = [child for child in children if isinstance(child, WrittenAction)]
-        # Known only by what others continued from them.
-        bare = [k for k in kids if k._is_elsewhere and _position(k, depth) < FIRST_DRAWN]
-        self._is_elsewhere = (
-            start is None
-            and end is None
-            and len(bare)
-            == sum(_position(item, depth) < FIRST_DRAWN for item in (*children, *conflicts))
+        is_whole = True
+        # Actions that are known only by what others continued from them.
+        bare = 0
+        for child in children:
+            if type(child) is WrittenAction:
+                is_whole = is_whole and child._is_complete
+                if child._is_elsewhere and _position(child, depth) < FIRST_DRAWN:
+                    bare += 1
+        self._is_elsewhere = start is end is None and bare == sum(
+            _position(item, depth) < FIRST_DRAWN for item in (*children, *conflicts)
         )
-        is_whole = start is not None and end is not None and not bare and not self.missing
-        self._is_complete = (is_whole or self._is_elsewhere) and all(k._is_complete for k in kids)
+        if not self._is_elsewhere:
+            has_both = start is not None and end is not None
+            is_whole = is_whole and has_both and not bare and not self.missing
+        self._is_complete = is_whole
 
     @classmethod
     def from_messages(

@@ -120,21 +120,16 @@ class Task:
             if not parent and not self._end_position:
                 self._end_position = level[-1]
             return True
-        if self._counts(level):
-            self._balance += hash(parent)
-        if role == START and parent and self._counts(parent):
-            self._balance += hash(parent[:-1])
-        return True
-
-    def _counts(self, level: Level) -> bool:
-        """Say whether what is there is one of the items that the end around it counts.
-
-        What was logged after the end of the task is not waited for.
-        """
+        # What was logged after the end of the task is not waited for: it does not count.
         position = level[-1]
-        if position >= FIRST_DRAWN:
-            return False
-        return len(level) > 1 or not 0 < self._end_position < position
+        if position < FIRST_DRAWN and (parent or not 0 < self._end_position < position):
+            self._balance += hash(parent)
+        if role == START and parent:
+            position = parent[-1]
+            outer = parent[:-1]
+            if position < FIRST_DRAWN and (outer or not 0 < self._end_position < position):
+                self._balance += hash(outer)
+        return True
 
     def is_finished(self) -> bool:
         """Say whether nothing is known to be missing."""

@@ -182,7 +182,6 @@ class _Frame:
         "end",
         "end_position",
         "has_child",
-        "has_counted",
         "has_lead",
         "has_match",
         "has_own",
@@ -199,11 +198,9 @@ class _Frame:
         # The lowest position that was seen; 0 for none.
         self.lowest = 0
         self.has_child = False
-        # Whether there is a child at a position that was counted, and not drawn.
-        self.has_counted = False
         self.has_lead = False
         self.has_match = False
-        # Whether anything of it is here but what others continued from it.
+        # Whether more of it is here than its start, its end and what others continued from it.
         self.has_own = False
 
 
@@ -275,19 +272,20 @@ class BackwardPass:
 
     def _take(self, frame: _Frame, position: int, message: MessageDict, role: int) -> None:
         """Put a message where it belongs."""
-        is_rival = frame.lowest == position
+        following = frame.lowest
+        is_rival = following == position
         if not is_rival:
             self._reach(frame, position)
-        if position < FIRST_DRAWN or role == END:
-            frame.has_own = True
         if role == START and frame.start is None:
             frame.start = message
         elif role == END and frame.end is None:
             frame.end = message
             frame.end_position = position
-            if frame.has_counted:
+            if 0 < following < FIRST_DRAWN:
                 self._add(Node(AFTER_END, len(self._frames), position), frame)
         else:
+            if position < FIRST_DRAWN:
+                frame.has_own = True
             node = Node(MESSAGE, len(self._frames), position, message)
             node.is_rival = is_rival
             self._select(node, frame)
@@ -305,8 +303,6 @@ class BackwardPass:
         """Give a node its place among its siblings, those after it being known."""
         node.is_last = not frame.has_child
         frame.has_child = True
-        if node.position < FIRST_DRAWN:
-            frame.has_counted = True
         if self._is_match and node.kind in (GAP, AFTER_END):
             node.is_match = node.leads = node.shows = node.is_last_lead = False
         self._made.append(node)
@@ -336,9 +332,10 @@ class BackwardPass:
             ACTION, len(frames), frame.position, frame.start, frame.end, frame.end_position
         )
         node.has_child = frame.has_child
-        node.is_elsewhere = not frame.has_own
         around = frames[-1] if frames else _Frame(0)
-        if frame.has_own and frame.position < FIRST_DRAWN:
+        if not (frame.has_own or frame.start or frame.end):
+            node.is_elsewhere = True
+        elif frame.position < FIRST_DRAWN:
             around.has_own = True
         self._select(node, around, frame)
 

@@ -32,23 +32,25 @@ def shown(nodes: Iterable[Node]) -> Iterator[Shown]:
     absent: list[tuple[int, bool]] = []
     for node in nodes:
         depth = node.depth
-        while absent and absent[-1][0] >= depth:
-            absent.pop()
-        is_absent = bool(absent) and absent[-1][0] == depth - 1
-        if is_absent and node.kind == GAP:
-            continue
-        # Whether something follows it, or the absent actions that it stands in.
-        ends = not is_absent or absent[-1][1]
-        if node.is_elsewhere and (is_absent or not depth or node.position >= FIRST_DRAWN):
-            absent.append((depth, ends and node.is_last))
-            continue
+        # Whether nothing follows the absent actions that it stands in.
+        is_end = True
+        if absent or node.is_elsewhere:
+            while absent and absent[-1][0] >= depth:
+                absent.pop()
+            is_within = bool(absent) and absent[-1][0] == depth - 1
+            is_end = not is_within or absent[-1][1]
+            if node.is_elsewhere and (is_within or not depth or node.position >= FIRST_DRAWN):
+                absent.append((depth, is_end and node.is_last))
+                continue
+            if is_within and node.kind == GAP:
+                continue
         while around and around[-1][0] >= depth:
             around.pop()
         whole = bool(around) and around[-1][1]
         if whole:
-            is_last = ends and node.is_last
+            is_last = is_end and node.is_last
         elif node.leads if around else node.shows:
-            is_last = ends and node.is_last_lead
+            is_last = is_end and node.is_last_lead
             whole = node.is_match
         else:
             continue
