@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import sys
-from math import isfinite
 from typing import Any, Final, TypeAlias, final
 
 from eliot_etw import _names as names
@@ -21,6 +20,7 @@ _FILE: Final = "(unknown file)"
 _FUNCTION: Final = "(unknown function)"
 # Below that are no levels: 0 is how `logging` says that none was chosen.
 _LEAST_LEVEL: Final = 1
+_END_OF_TIME: Final = 253_402_300_800  # the year 10,000
 _RESERVED: Final = OWN_ATTRIBUTES | {MESSAGE_ATTRIBUTE}
 
 _ExcInfo: TypeAlias = Any  # what `sys.exc_info` returns, or None
@@ -120,8 +120,8 @@ def _exception_of(message: MessageDict) -> _ExcInfo:
 
 
 def _set_time(record: logging.LogRecord, timestamp: Any) -> None:
-    """Let a record have been made when its message was."""
-    if type(timestamp) in (int, float) and isfinite(timestamp):
+    """Let a record have been made when its message was, if calendars know that time."""
+    if type(timestamp) in (int, float) and 0 <= timestamp < _END_OF_TIME:
         record.relativeCreated += (timestamp - record.created) * 1000
         record.created = timestamp
         record.msecs = timestamp % 1 * 1000

@@ -182,8 +182,10 @@ class RotatingFileDestination(FileDestination):
             return False
         if self._period is None:
             self._period = self._period_of(_first_time(self._where))
-        # If the clock was set back, the file goes on until its period is over again.
-        return self._period_of(time()) > self._period
+        # If the clock was set back a little, the file goes on until its period is over again. If
+        # by more, it may have begun in a far future, and would never end.
+        now = self._period_of(time())
+        return now > self._period or now < self._period - 1
 
     def _period_of(self, seconds: float) -> int:
         return int(seconds // (self._every_s or 1))

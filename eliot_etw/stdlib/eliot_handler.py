@@ -16,6 +16,7 @@ from eliot_etw.stdlib._attributes import extra_of, is_without_extra
 from eliot_etw.stdlib._handler import SharedHandler
 from eliot_etw.typing import MessageDict
 
+_FAR: Final = 1e12  # seconds
 # What a record may have, by the names of its attributes and of the fields.
 _IF_THERE: Final = (
     ("thread", "thread"),
@@ -55,10 +56,12 @@ class EliotHandler(SharedHandler):
             if was_message(attributes):
                 self._ignored.add()
                 return
+            created = record.created
+            is_time = type(created) in (float, int) and -_FAR < created < _FAR  # also not NaN
             action = current_action() or place_of_its_own(None)
             action.log_fields(
                 self._fields(record, attributes, action.task_uuid),
-                timestamp=record.created if type(record.created) in (float, int) else None,
+                timestamp=created if is_time else None,
             )
             if record.exc_info:
                 write_exception(_exception_in(record.exc_info), **{SOURCE: RECORD_TYPE})

@@ -144,12 +144,15 @@ class TestRecords:
         expected = now.relativeCreated - (now.created - record.created) * 1000
         assert record.relativeCreated == pytest.approx(expected, abs=1e-3)
 
-    @pytest.mark.parametrize("timestamp", [None, "then", float("nan"), float("inf")])
+    @pytest.mark.parametrize(
+        "timestamp", [None, "then", float("nan"), float("inf"), 1e300, 10**400, -1.5, 1e12]
+    )
     def test_no_time(self, keeper, timestamp):
         """A message without a time that makes sense has that of now."""
         before = time.time()
         LoggingDestination()({"message_type": "x", "timestamp": timestamp})
         assert before <= keeper.records[0].created <= time.time()
+        assert logging.Formatter("%(asctime)s").format(keeper.records[0])
 
     @pytest.mark.parametrize("message", [{}, {"task_level": 7, 3: 4}, {"message_type": [1]}])
     def test_strange(self, keeper, message):

@@ -194,12 +194,22 @@ class TestByTime:
         self.at(clock, destination, 7200, 0)
         assert names_in(path) == ["test.log.000001", "test.log"]
 
-    def test_clock_set_back(self, make, path, clock):
-        """The file goes on until its period is over again; nothing is lost, and order is kept."""
+    @pytest.mark.parametrize(
+        ("times", "files"),
+        [
+            # A little: the file goes on until its period is over again.
+            ([7200, 7100, 3600, 7300, 10800, 10700], [[0, 1, 2, 3], [4, 5]]),
+            # Far back: a file that seems to have begun in the future does not go on for ever.
+            ([4e9, 7200, 7201, 10800, 50], [[0], [1, 2], [3], [4]]),
+        ],
+    )
+    def test_clock_set_back(self, make, path, clock, times, files):
+        """Nothing is lost, the order is kept, and no file grows without end."""
         destination = make(every_s=3600, keep=5)
-        for number, seconds in enumerate([7200, 100, 3700, 7300, 10800, 50]):
+        for number, seconds in enumerate(times):
             self.at(clock, destination, seconds, number)
-        assert contents_of(path) == [[0, 1, 2, 3], [4, 5]]
+        assert files == contents_of(path)
+        assert sum(destination.stats().values()) == len(files) - 1
 
     def test_both(self, make, path, clock):
         """What comes first counts."""

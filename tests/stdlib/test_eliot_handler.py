@@ -86,10 +86,12 @@ class TestFields:
         """It has the time at which it was logged, though it may be handled later."""
         record = logging.makeLogRecord({"msg": "then", "created": 1_795_181_013.25})
         handler.handle(record)
-        handler.handle(logging.makeLogRecord({"msg": "now", "created": "yesterday"}))
-        then, now = messages
+        for odd in ("yesterday", float("nan"), float("-inf"), 10**400, None, True):
+            handler.handle(logging.makeLogRecord({"msg": "now", "created": odd}))
+        then, *now = messages
         assert then["timestamp"] == 1_795_181_013.25
-        assert now["timestamp"] > 1_795_181_013.25
+        assert len(now) == 6
+        assert all(message["timestamp"] > 1_795_181_013.25 for message in now)
 
     def test_stack(self, logger, messages):
         """The stack is there if it was asked for."""
