@@ -120,9 +120,10 @@ class EtwMetricExporter(MetricExporter):
         if not self._output.listener.is_enabled(INFO, KEYWORD):
             return MetricExportResult.SUCCESS
         is_good = True
-        for name, metrics in _each_metric(metrics_data):
+        for metric, alone in _each_metric(metrics_data):
+            name = metric.name
             try:
-                requests = [*_requests(metrics)]
+                requests = [*_requests(metric, alone)]
             except Exception as error:  # noqa: BLE001 - a metric may hold anything
                 self._errors.add()
                 self._warn("cannot be encoded", f"The metric {name!r} is left out: {error!r:.500}")
@@ -179,12 +180,12 @@ class EtwMetricExporter(MetricExporter):
         }
 
 
-def _each_metric(data: MetricsData) -> Iterator[tuple[str, MetricsData]]:
-    """Give each metric alone, with its name."""
+def _each_metric(data: MetricsData) -> Iterator[tuple[Metric, MetricsData]]:
+    """Give each metric, and what a reader would have if there was no other."""
     for resource in data.resource_metrics:
         for scope in resource.scope_metrics:
             for metric in scope.metrics:
-                yield metric.name, _alone(metric, scope, resource)
+                yield metric, _alone(metric, scope, resource)
 
 
 def _alone(metric: Metric, scope: ScopeMetrics, resource: ResourceMetrics) -> MetricsData:
@@ -192,9 +193,11 @@ def _alone(metric: Metric, scope: ScopeMetrics, resource: ResourceMetrics) -> Me
     return MetricsData([ResourceMetrics(resource.resource, [of_scope], resource.schema_url)])
 
 
-def _requests(metric: MetricsData) -> Iterator[tuple[int, bytes]]:
+def _requests(metric: Metric, alone: MetricsData) -> Iterator[tuple[int, bytes]]:
     """Encode a metric: one request for each data point, with its time in ns since 1970."""
-    request = encode_metrics(metric)
+    if not metric.data.data_points:
+        return
+    request = encode_metrics(alone)
     encoded = request.resource_metrics[0].scope_metrics[0].metrics[0]
     kind = encoded.WhichOneof("data")
     if kind is None:
