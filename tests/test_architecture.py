@@ -96,6 +96,10 @@ ONE_EDGE = [
     {"destinations.etl", "destinations.", "etw."},
     {"journald", "destinations."},
     {"destinations.etw", "destinations.", "etw."},
+    *(
+        {module, "destinations.", "otlp."}
+        for module in ("destinations.otlp", "destinations._otlp_sdk")
+    ),
     # A spool is locked as a file of messages is; the rest of a destination is in `shipping`.
     {"shipping._spool", "shipping.", "destinations."},
     *(

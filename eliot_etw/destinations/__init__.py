@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.level_filter import LevelFilter
     from eliot_etw.destinations.logging import LoggingDestination
     from eliot_etw.destinations.memory import MemoryDestination
+    from eliot_etw.destinations.otlp import OtlpDestination
     from eliot_etw.destinations.rate_limited import RateLimitedDestination
     from eliot_etw.destinations.redacted import RedactedDestination
     from eliot_etw.destinations.rotating_file import RotatingFileDestination
     from eliot_etw.destinations.tail_sampled import TailSampledDestination
-
     from eliot_etw.destinations.zmq import ZmqDestination
+
 __all__ = [
     "BackgroundDestination",
     "EtlFileDestination",
@@ -28,13 +29,14 @@ __all__ = [
     "LevelFilter",
     "LoggingDestination",
     "MemoryDestination",
+    "OtlpDestination",
     "RateLimitedDestination",
     "RedactedDestination",
     "RotatingFileDestination",
     "TailSampledDestination",
+    "ZmqDestination",
 ]
 
-    "ZmqDestination",
 _MODULES = {
     "BackgroundDestination": "background",
     "EtlFileDestination": "etl",
@@ -44,12 +46,13 @@ _MODULES = {
     "LevelFilter": "level_filter",
     "LoggingDestination": "logging",
     "MemoryDestination": "memory",
+    "OtlpDestination": "otlp",
     "RateLimitedDestination": "rate_limited",
     "RedactedDestination": "redacted",
     "RotatingFileDestination": "rotating_file",
     "TailSampledDestination": "tail_sampled",
+    "ZmqDestination": "zmq",
 }
 
 if not TYPE_CHECKING:  # where any name would be taken for one of ours
-    "ZmqDestination": "zmq",
     __getattr__, __dir__ = late_names(__name__, _MODULES)

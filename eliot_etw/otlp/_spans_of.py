@@ -47,7 +47,7 @@ SCOPE: Final = "eliot_etw"
 
 # Of OTLP's flags: that the next one says something, and that the parent is in another process.
 _KNOWS_REMOTE: Final = 0x100
-_IS_REMOTE: Final = 0x200
+IS_REMOTE: Final = 0x200
 _is_span_id = re.compile("(?!0{16})[0-9a-f]{16}").fullmatch
 _is_trace_id = re.compile("(?!0{32})[0-9a-f]{32}").fullmatch
 _NUMBERS: Final = {name: number for number, name in enumerate(KINDS)}
@@ -389,7 +389,7 @@ def _level_text(level: Sequence[int]) -> str:
 
 
 def _flags(*, is_remote: bool) -> int:
-    return SAMPLED | _KNOWS_REMOTE | (_IS_REMOTE if is_remote else 0)
+    return SAMPLED | _KNOWS_REMOTE | (IS_REMOTE if is_remote else 0)
 
 
 def _foreign_parent(start: MessageDict, trace_id: str) -> str | None:

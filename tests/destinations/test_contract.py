@@ -1,9 +1,11 @@
 """Tests of what every destination promises; one without an entry or a page here fails."""
 
+import atexit
 import io
 import logging
 import threading
 from copy import deepcopy
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -28,14 +30,15 @@ from eliot_etw.destinations import (
     LevelFilter,
     LoggingDestination,
     MemoryDestination,
+    OtlpDestination,
     RateLimitedDestination,
     RedactedDestination,
     RotatingFileDestination,
     TailSampledDestination,
+    ZmqDestination,
 )
 from eliot_etw.destinations.tail_sampled import one_in
 from eliot_etw.sources import EtlSource, FileSource, JournalSource
-    ZmqDestination,
 from eliot_etw.testing import RecordingEtw
 from tests import _journal
 
@@ -155,6 +158,40 @@ def _journald(folder, **options):
     return destination, read
 
 
+def traces(folder):
+    """Make a destination for a receiver of OTLP, and what reads that."""
+    return _otlp()
+
+
+def traces_and_logs(folder):
+    """Make one that sends messages as log records, and what reads those."""
+    return _otlp(messages="logs")
+
+
+@cache
+def _receiver():
+    from tests._otlp_receiver import http_receiver  # skips where there is no OpenTelemetry
+
+    receiving = http_receiver()
+    atexit.register(receiving.__exit__, None, None, None)
+    return receiving.__enter__()
+
+
+def _otlp(**options):
+    from eliot_etw.otlp._messages_of import MessageMaker
+
+    receiver = _receiver()
+    receiver.items.clear()
+    destination = OtlpDestination(endpoint=receiver.url, **options)
+
+    def read():
+        assert destination.flush(60)
+        found = [message for item in receiver.items for message in MessageMaker().add(item)]
+        return sorted(found, key=lambda message: message["task_level"])
+
+    return destination, read
+
+
 def redacting(folder):
     """Make what redacts nothing of what the tests log, and what reads it back."""
     inner = MemoryDestination()
@@ -184,42 +221,6 @@ def limiting(folder):
     return RateLimitedDestination(inner, burst=10_000), lambda: inner.messages
 
 
-# Each public destination, in each way of being made in which it works differently.
-ENTRIES = {
-    "BackgroundDestination": [background_file, background_memory],
-    "EtlFileDestination": [trace, trace_at_once],
-    "EtwDestination": [provider],
-    "FileDestination": [path, bytes_in_memory, text_in_memory],
-    "JournaldDestination": [journal, journal_for_people],
-    "LevelFilter": [levels],
-    "LoggingDestination": [logger],
-    "MemoryDestination": [memory],
-    "RateLimitedDestination": [limiting],
-    "RedactedDestination": [redacting],
-    "RotatingFileDestination": [rotating],
-    "TailSampledDestination": [sampling],
-}
-MAKERS = [make for makers in ENTRIES.values() for make in makers]
-
-scalars = (
-    st.none()
-    | st.booleans()
-    | st.integers(-(10**300), 10**300)
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text()
-)
-json_messages = st.dictionaries(
-    st.text(),
-    st.recursive(
-        scalars,
-        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-        max_leaves=5,
-    ),
-    max_size=5,
-)
-PLACE = {"task_uuid": "x", "task_level": [1], "timestamp": 1.5}
-
-
 def shipping(folder):
     """Make what sends to a collector from memory, and what reads what that has."""
     return _shipping()
@@ -245,6 +246,44 @@ def _shipping(**options):
     return destination, read
 
 
+# Each public destination, in each way of being made in which it works differently.
+ENTRIES = {
+    "BackgroundDestination": [background_file, background_memory],
+    "EtlFileDestination": [trace, trace_at_once],
+    "EtwDestination": [provider],
+    "FileDestination": [path, bytes_in_memory, text_in_memory],
+    "JournaldDestination": [journal, journal_for_people],
+    "LevelFilter": [levels],
+    "LoggingDestination": [logger],
+    "MemoryDestination": [memory],
+    "OtlpDestination": [traces, traces_and_logs],
+    "RateLimitedDestination": [limiting],
+    "RedactedDestination": [redacting],
+    "RotatingFileDestination": [rotating],
+    "TailSampledDestination": [sampling],
+    "ZmqDestination": [shipping, shipping_from_disk],
+}
+MAKERS = [make for makers in ENTRIES.values() for make in makers]
+
+scalars = (
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**300), 10**300)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text()
+)
+json_messages = st.dictionaries(
+    st.text(),
+    st.recursive(
+        scalars,
+        lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+        max_leaves=5,
+    ),
+    max_size=5,
+)
+PLACE = {"task_uuid": "x", "task_level": [1], "timestamp": 1.5}
+
+
 class TestPapers:
     """What belongs to a destination besides its code."""
 
@@ -260,7 +299,6 @@ class TestPapers:
         assert (pages / f"{place}.md").read_text("utf-8").startswith(f"# {name}\n")
         assert f"| [{name}]({place}.md) |" in (pages / "index.md").read_text("utf-8")
 
-    "ZmqDestination": [shipping, shipping_from_disk],
     @pytest.mark.parametrize("name", ENTRIES)
     def test_docstring(self, name):
         """Each says what it does with messages, and what happens when that does not work."""
