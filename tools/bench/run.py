@@ -29,6 +29,7 @@ import etw_speed
 import import_cost
 import journald_speed
 import logging_speed
+import otel_etw_speed
 import reading_speed
 import stdlib_speed
 import wrapper_speed
@@ -45,6 +46,7 @@ BENCHMARKS = (
     import_cost,
     etw_speed,
     etl_speed,
+    otel_etw_speed,
     journald_speed,
     stdlib_speed,
     wrapper_speed,
@@ -59,6 +61,7 @@ PACKAGES = (
     "traceloggingdynamic",
     "pyetw",
     "etl-parser",
+    "opentelemetry-sdk",
     "orjson",
 )
 
