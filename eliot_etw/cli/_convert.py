@@ -15,6 +15,7 @@ from typing import BinaryIO, Final, Protocol, final
 import click
 
 from eliot_etw._json import encode_line
+from eliot_etw._names import TASK_LEVEL, TASK_UUID
 from eliot_etw.cli._input import Input, files_argument, say
 from eliot_etw.destinations.etl import EtlFileDestination
 from eliot_etw.otlp._json import encode_logs, encode_spans
@@ -30,6 +31,9 @@ _SUFFIXES: Final = {
     **dict.fromkeys((".json", ".jsonl", ".ndjson", ".log"), "json"),
 }
 _COMPRESSED: Final = (".gz", ".xz", ".zst")
+# Of actions that have not ended, so much is held; a message takes that much and its text.
+_MOST_OPEN_BYTES: Final = 32 << 20
+_MESSAGE_BYTES: Final = 700
 # So many messages are put into one request of OTLP.
 _MESSAGES_A_REQUEST: Final = 512
 
@@ -123,18 +127,37 @@ class _Lines:
 
 @final
 class _Requests:
-    """Writes requests of OTLP: spans, and the messages that belong to none as log records."""
+    """Writes requests of OTLP: spans, and the messages that belong to none as log records.
+
+    What is open for long, and takes more memory than it may, is written without its end. That
+    becomes a log record then, and comes back all the same.
+    """
 
     def __init__(self, file: BinaryIO) -> None:
         self._file = file
-        self._maker = SpanMaker()
+        # What is bounded here is bytes.
+        self._maker = SpanMaker(max_held=sys.maxsize)
         self._spans: list[Span] = []
         self._logs: list[Log] = []
         self._count = 0
+        # What the maker holds of each open action: the oldest is the first here as there.
+        self._sizes: dict[tuple[str, tuple[int, ...]], int] = {}
+        self._size_bytes = 0
 
     def write(self, message: MessageDict) -> None:
+        key = message[TASK_UUID], tuple(message[TASK_LEVEL][:-1])
+        held = self._maker.held
         for item in self._maker.add(message):
             self._add(item)
+        if self._maker.held > held:
+            size_bytes = _MESSAGE_BYTES + len(encode_line(message))
+            self._sizes[key] = self._sizes.get(key, 0) + size_bytes
+            self._size_bytes += size_bytes
+        elif self._maker.held < held:
+            self._size_bytes -= self._sizes.pop(key, 0)
+        while self._size_bytes > _MOST_OPEN_BYTES:
+            self._add(next(self._maker.rest()))
+            self._size_bytes -= self._sizes.pop(next(iter(self._sizes)))
 
     def finish(self) -> None:
         for span in self._maker.rest():

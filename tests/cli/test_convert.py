@@ -191,6 +191,31 @@ class TestKinds:
         assert 4 == output.read_bytes().count(b"\n")
         assert 2_000 == len(list(OtlpJsonSource(output)))
 
+    def test_many_open_actions(self, call, tmp_path, monkeypatch):
+        """What is open beyond what may be held is written early, and comes back the same."""
+        from eliot_etw.cli import _convert
+
+        monkeypatch.setattr(_convert, "_MOST_OPEN_BYTES", 10_000)
+        kind = {"action_type": "app:do", "timestamp": 1.0}
+        starts = [
+            {**kind, "task_uuid": f"task-{n}", "task_level": [1], "action_status": "started"}
+            for n in range(100)
+        ]
+        said = [
+            {"task_uuid": f"task-{n}", "task_level": [2], "timestamp": 2.0, "message_type": "m"}
+            for n in range(100)
+        ]
+        ends = [
+            {**start, "task_level": [3], "action_status": "succeeded", "timestamp": 3.0}
+            for start in starts
+        ]
+        path, output = tmp_path / "x.log", tmp_path / "x.otlp"
+        path.write_bytes(lines(*starts, *said, *ends))
+        assert (0, "", "") == call("convert", path, "-o", output)
+        found = sorted(OtlpJsonSource(output), key=place)
+        assert sorted([*starts, *said, *ends], key=place) == found
+        assert 80 < output.read_bytes().count(b'"eliot.unfinished"') < 100
+
 
 class TestInputs:
     """What is read."""
