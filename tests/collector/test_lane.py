@@ -1,0 +1,318 @@
+"""Tests of what stands before a sink: order, bounds, and nobody is told what is not so."""
+
+import threading
+from concurrent.futures import Future
+
+import pytest
+
+pytest.importorskip("msgspec")
+pytest.importorskip("yaml")
+
+from eliot_etw.collector import _lane
+from eliot_etw.collector._lane import Lane, LaneOptions
+from eliot_etw.collector.sinks import Batch, BlockingSink, MessagesRefused, Origin, SinkUnavailable
+from tests.collector._processes import lines_of, wait_until
+
+
+class FakeSink(BlockingSink):
+    """Keeps numbers, and fails as it is told."""
+
+    def __init__(self):
+        self.numbers = []
+        self.error = None
+        self.hold = threading.Event()
+        self.hold.set()
+        self.is_in = threading.Event()
+        self.flushes = 0
+        self.closed = 0
+
+    def store(self, batch):
+        self.is_in.set()
+        assert self.hold.wait(30)
+        if self.error is not None:
+            raise self.error
+        self.numbers += [entry.number for entry in batch]
+
+    def flush(self, timeout_s):
+        self.flushes += 1
+
+    def close(self, timeout_s):
+        self.closed += 1
+
+    def stats(self):
+        return {"own": 1}
+
+
+@pytest.fixture(autouse=True)
+def in_a_hurry(monkeypatch):
+    """Try again soon."""
+    monkeypatch.setattr(_lane, "_FIRST_PAUSE_S", 0.02)
+    monkeypatch.setattr(_lane, "_LONGEST_PAUSE_S", 0.05)
+
+
+@pytest.fixture
+def sink():
+    return FakeSink()
+
+
+@pytest.fixture
+def aside():
+    return []
+
+
+@pytest.fixture
+def make(sink, aside, tmp_path):
+    """Return a function that makes lanes; they are stopped at the end."""
+    made = []
+
+    def make(**options):
+        def put_aside(name, refused):
+            aside.extend((name, *each) for each in refused)
+
+        made.append(Lane("sink", sink, tmp_path / "spool", LaneOptions(**options), put_aside))
+        return made[-1]
+
+    yield make
+    sink.hold.set()
+    for lane in made:
+        lane.stop(5)
+
+
+class Offered:
+    """Offers batches to a lane, and knows which are done."""
+
+    def __init__(self, lane):
+        self.lane = lane
+        self.done = []
+
+    def __call__(self, first, count=10):
+        numbers = range(first, first + count)
+        batch = Batch(lines_of(count, start=first), [Origin("s", numbers)])
+        return self.lane.offer(batch, lambda: self.done.append(first))
+
+
+def test_stored(make, sink):
+    """What is offered is stored in order, and then done."""
+    lane = make()
+    offer = Offered(lane)
+    assert all(offer(first) for first in range(1, 100, 10))
+    wait_until(lambda: len(offer.done) == 10)
+    assert sink.numbers == [*range(1, 101)]
+    assert lane.stats() | {"written": 100, "own": 1} == lane.stats()
+
+
+def test_not_done_before_it_is_stored(make, sink):
+    """As long as a sink is at it, nobody is told that it is stored."""
+    sink.hold.clear()
+    lane = make()
+    offer = Offered(lane)
+    offer(1)
+    assert sink.is_in.wait(30)
+    offer(11)
+    assert offer.done == []
+    assert lane.gauges()["waiting"] == 20
+    sink.hold.set()
+    wait_until(lambda: offer.done == [1, 11])
+
+
+class TestDown:
+    """A sink that is down, or too slow."""
+
+    def test_waits_on_disk(self, make, sink):
+        """What waits is on disk, and counts as stored; it is in order when the sink is back."""
+        sink.error = SinkUnavailable("gone")
+        lane = make()
+        offer = Offered(lane)
+        for first in range(1, 1_000, 10):
+            assert offer(first)
+        wait_until(lambda: len(offer.done) == 100)
+        assert (lane.gauges()["up"], lane.gauges()["waiting"]) == (0, 1_000)
+        assert sink.numbers == []
+        sink.error = None
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert sink.numbers == [*range(1, 1_001)]
+        assert lane.gauges()["up"] == 1
+
+    @pytest.mark.parametrize("fails", [True, False])
+    def test_slow(self, make, sink, fails):
+        """A sink that hangs holds up nobody; order stays whether it then fails or not."""
+        sink.hold.clear()
+        lane = make(memory_bytes=3_000)
+        offer = Offered(lane)
+        assert offer(1)
+        assert sink.is_in.wait(30)
+        for first in range(11, 500, 10):
+            assert offer(first)
+        # More than memory may hold: all of it is on disk, what the sink has too.
+        assert len(offer.done) == 50
+        sink.error = OSError("gone") if fails else None
+        sink.hold.set()
+        if fails:
+            wait_until(lambda: lane.stats()["failures"] > 1)
+            sink.error = None
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert sink.numbers == [*range(1, 501)]
+        assert len(offer.done) == 50
+
+    def test_restart(self, make, sink):
+        """What waits on disk outlives the process."""
+        sink.error = SinkUnavailable("gone")
+        offer = Offered(make())
+        offer(1)
+        wait_until(lambda: offer.done)
+        assert offer.lane.stop(5) == 0
+        sink.error = None
+        lane = make()
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert sink.numbers == [*range(1, 11)]
+
+    def test_full(self, make, sink):
+        """A required sink that is full takes nothing more, and drops nothing."""
+        sink.error = SinkUnavailable("gone")
+        lane = make(spool_bytes=20_000, memory_bytes=2_000)
+        offer = Offered(lane)
+        taken = 0
+        while offer(1 + taken):
+            taken += 10
+            assert taken < 10_000
+        batch = Batch(lines_of(10), [Origin("s", range(10))])
+        assert not lane.has_room(batch)
+        sink.error = None
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert sink.numbers == [*range(1, taken + 1)]
+        assert lane.stats()["dropped"] == 0
+        assert lane.has_room(batch)
+
+    def test_full_and_not_required(self, make, sink):
+        """One that is not required drops, counts it, and holds back nobody."""
+        sink.error = SinkUnavailable("gone")
+        lane = make(spool_bytes=20_000, memory_bytes=2_000, required=False)
+        offer = Offered(lane)
+        for first in range(1, 2_000, 10):
+            assert offer(first)
+        wait_until(lambda: len(offer.done) == 200)
+        sink.error = None
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert lane.stats()["dropped"] > 0
+        assert len(sink.numbers) + lane.stats()["dropped"] == 2_000
+
+    def test_without_disk(self, make, sink):
+        """Without a spool, nothing is done before the sink has it."""
+        sink.error = SinkUnavailable("gone")
+        lane = make(spool_bytes=0, memory_bytes=2_000)
+        offer = Offered(lane)
+        assert offer(1)
+        wait_until(lambda: lane.stats()["failures"] > 1)
+        taken = 10
+        while offer(1 + taken):
+            taken += 10
+        assert offer.done == []
+        assert lane.gauges()["waiting_bytes"] <= 4_000
+        sink.error = None
+        wait_until(lambda: len(offer.done) == taken // 10)
+        assert sink.numbers == [*range(1, taken + 1)]
+
+
+class TestRefused:
+    """Messages that a sink will never store."""
+
+    def test_refused(self, make, sink, aside):
+        """They are put aside, and the rest counts as stored."""
+        sink.error = MessagesRefused({2: "too large", 4: "odd"})
+        lane = make()
+        offer = Offered(lane)
+        offer(1)
+        wait_until(lambda: offer.done)
+        lines = lines_of(10)
+        assert aside == [("sink", lines[2], "too large"), ("sink", lines[4], "odd")]
+        assert lane.stats()["refused"] == 2
+
+    def test_sink_with_a_mistake(self, make, sink, aside):
+        """What makes a sink fail in a way of its own is found and put aside; others are stored."""
+        real = sink.store
+
+        def store(batch):
+            if any(entry.number == 7 for entry in batch):
+                raise KeyError("seven")
+            real(batch)
+
+        sink.store = store
+        lane = make()
+        Offered(lane)(1)
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert sink.numbers == [1, 2, 3, 4, 5, 6, 8, 9, 10]
+        assert aside == [("sink", lines_of(10)[6], "'seven'")]
+
+    def test_cannot_be_put_aside(self, make, sink, aside, tmp_path):
+        """If they cannot be put aside, the sink counts as down, and nothing is lost."""
+        is_full = True
+
+        def put_aside(name, refused):
+            if is_full:
+                raise OSError("full")
+            aside.append(refused)
+
+        sink.error = MessagesRefused({0: "odd"})
+        lane = Lane("sink", sink, tmp_path / "other", LaneOptions(), put_aside)
+        try:
+            Offered(lane)(1)
+            wait_until(lambda: lane.stats()["failures"] > 1)
+            is_full = False
+            wait_until(lambda: aside)
+        finally:
+            lane.stop(5)
+
+
+def test_future(make, sink):
+    """A sink may promise, and do it later."""
+    promised = Future()
+    sink.write = lambda batch: promised
+    offer = Offered(make())
+    offer(1)
+    assert offer.done == []
+    promised.set_result(None)
+    wait_until(lambda: offer.done == [1])
+
+
+def test_idle(make, sink):
+    """When there is nothing to write, the sink may do what it has put off."""
+    make()
+    wait_until(lambda: sink.flushes)
+
+
+class TestStop:
+    """The end."""
+
+    def test_drains(self, make, sink):
+        """What waits is stored, then the sink is closed."""
+        sink.hold.clear()
+        lane = make()
+        offer = Offered(lane)
+        for first in range(1, 100, 10):
+            offer(first)
+        threading.Timer(0.1, sink.hold.set).start()
+        assert lane.stop(10) == 0
+        assert sink.numbers == [*range(1, 101)]
+        assert (len(offer.done), sink.closed) == (10, 1)
+
+    def test_hanging_sink(self, make, sink):
+        """What a sink that hangs did not store is on disk."""
+        sink.hold.clear()
+        lane = make()
+        offer = Offered(lane)
+        offer(1)
+        assert sink.is_in.wait(30)
+        offer(11)
+        assert lane.stop(0.1) == 0
+        assert offer.done == [1, 11]
+        assert sink.closed == 0
+
+    def test_without_disk(self, make, sink):
+        """Without a spool, it says what nobody has."""
+        sink.error = SinkUnavailable("gone")
+        lane = make(spool_bytes=0)
+        offer = Offered(lane)
+        offer(1)
+        wait_until(lambda: lane.stats()["failures"])
+        assert lane.stop(0.1) == 10
+        assert offer.done == []
