@@ -1,7 +1,11 @@
-"""Tests of what a receiver of OTLP gets, over HTTP and gRPC, and what becomes of it if one is ill."""
+"""Tests of what a receiver of OTLP gets, over HTTP and gRPC, and what happens if it is ill."""
 
 import io
+import logging
 import os
+import re
+import subprocess
+import sys
 import threading
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +17,7 @@ from hypothesis import given, settings
 from eliot_etw import (
     Action,
     add_destinations,
+    configure,
     log_message,
     remove_destination,
     start_action,
@@ -20,9 +25,12 @@ from eliot_etw import (
 )
 from eliot_etw._json import decode_line
 from eliot_etw.destinations import FileDestination, OtlpDestination
+from eliot_etw.exceptions import MissingDependency
 from eliot_etw.otlp._spans_of import messages_in
 from eliot_etw.parse import Parser
-from tests._otlp_receiver import grpc_receiver, http_receiver
+from eliot_etw.sources import FileSource
+from eliot_etw.stdlib import EliotHandler
+from tests._otlp_receiver import CLOSE, HANG, grpc_receiver, http_receiver
 from tests.otlp.test_messages_of import hostile_logs, messages_of
 from tests.test_hostile_values import HOSTILE
 from tests.test_parse import is_permutation, logs
@@ -183,3 +191,334 @@ class TestReadBack:
             log_message("app:over")
         assert roots(messages) == roots(messages_of(receiver.items))
         assert len(messages) == sum(map(messages_in, receiver.items))
+
+
+class TestIllReceivers:
+    """Whatever the receiver does: what is logged is delivered, or counted as lost."""
+
+    def log(self, actions):
+        """Log so many actions with a message each."""
+        for number in range(actions):
+            with start_action(action_type="app:work", number=number):
+                log_message("app:step")
+
+    def numbers(self, receiver):
+        """Return which of the actions were received."""
+        return sorted(span.attributes["number"] for span in receiver.spans)
+
+    def test_nobody_listens(self):
+        """Where nobody listens, messages are counted as failed when the SDK gives them up."""
+        with http_receiver() as receiver:
+            pass
+        with sending(receiver, timeout_s=0.2) as destination:
+            self.log(3)
+            log_message("app:lone")
+            assert destination.flush(60)
+            assert destination.stats()["failed"] == 10
+        assert destination.stats()["delivered"] == 0
+
+    def test_slow(self, receiver):
+        """A receiver that takes its time keeps nobody from logging, and gets everything."""
+        receiver.answers.append(HANG)
+        with sending(receiver) as destination:
+            self.log(50)
+            assert not destination.flush(0.01)
+            receiver.goes_on.set()
+            assert destination.flush(60)
+        assert self.numbers(receiver) == list(range(50))
+
+    @pytest.mark.parametrize("answers", [[503, 503], [429], [CLOSE], [503, CLOSE]])
+    def test_recovers(self, receiver, answers):
+        """What is refused for the moment is sent again, and comes once."""
+        receiver.answers.extend(answers)
+        with sending(receiver) as destination:
+            self.log(5)
+            assert destination.flush(60)
+            assert destination.stats()["delivered"] == 15
+        assert self.numbers(receiver) == list(range(5))
+
+    def test_recovers_by_grpc(self):
+        """The same over gRPC."""
+        with grpc_receiver() as receiver:
+            receiver.answers.append(503)
+            with sending(receiver, protocol="grpc") as destination:
+                self.log(5)
+                assert destination.flush(60)
+                assert destination.stats()["delivered"] == 15
+            assert self.numbers(receiver) == list(range(5))
+
+    def test_rejects(self, receiver):
+        """What is refused for good is counted as failed; what comes then is delivered."""
+        receiver.answers.append(400)
+        with sending(receiver) as destination:
+            self.log(1)
+            assert destination.flush(60)
+            self.log(2)
+        stats = destination.stats()
+        assert (stats["failed"], stats["delivered"]) == (3, 6)
+
+    @pytest.mark.parametrize("messages", ["events", "logs"])
+    def test_full(self, monkeypatch, receiver, messages):
+        """What there is no room for is dropped, and counted; what was received was delivered."""
+        for name in ("BSP", "BLRP"):
+            monkeypatch.setenv(f"OTEL_{name}_MAX_QUEUE_SIZE", "10")
+            monkeypatch.setenv(f"OTEL_{name}_MAX_EXPORT_BATCH_SIZE", "5")
+        receiver.answer = HANG
+        with sending(receiver, messages=messages) as destination:
+            self.log(100)
+            wait_until(lambda: destination.stats()["dropped"] > 100)
+            receiver.goes_on.set()
+            assert destination.flush(60)
+        stats = destination.stats()
+        assert settled(stats) == 300
+        assert stats["delivered"] == sum(map(messages_in, receiver.items)) > 0
+
+    @pytest.mark.parametrize("answer", [HANG, 503, CLOSE])
+    def test_closed_while_ill(self, receiver, answer):
+        """The end does not wait for a receiver that does not recover, and all is counted."""
+        receiver.answer = answer
+        with sending(receiver) as destination:
+            self.log(10)
+            with start_action(action_type="app:open"):
+                began = monotonic()
+                destination.close(0.2)
+                # Far less than the SDK would take.
+                assert monotonic() - began < 5
+            self.log(1)
+        stats = destination.stats()
+        assert settled(stats) == 35
+        assert (stats["delivered"], stats["queued"]) == (0, 0)
+
+
+class TestEnds:
+    """Flushing, closing, forking, and the end of a program."""
+
+    def test_flush_leaves_open_actions(self, receiver):
+        """What is flushed is what is over; the rest is sent when it is."""
+        with sending(receiver) as destination:
+            with start_action(action_type="app:open"):
+                log_message("app:step")
+                assert destination.flush(60)
+                assert destination.stats()["queued"] == 2
+                assert receiver.items == []
+            assert destination.flush(60)
+            assert [span.name for span in receiver.spans] == ["app:open"]
+
+    def test_close_sends_open_actions(self, receiver):
+        """What is open at the end is sent, and says so; what is logged later is counted."""
+        with sending(receiver) as destination:
+            with start_action(action_type="app:open"):
+                log_message("app:step")
+                destination.close()
+                destination.close()
+            (span,) = receiver.spans
+            assert span.attributes["eliot.unfinished"]
+            assert span.end_ns == span.events[0].time_ns
+            assert destination.stats() == {
+                "queued": 0,
+                "delivered": 2,
+                "failed": 0,
+                "dropped": 1,
+                "dropped_as_reentrant": 0,
+                "unfinished": 1,
+            }
+            assert destination.flush()
+
+    def run(self, receiver, tmp_path, program):
+        """Run a program that logs to the receiver and to a file; return what is in the file."""
+        (tmp_path / "program.py").write_text(f"{PROGRAM}{program}", "utf-8")
+        environment = {**ENVIRONMENT, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        subprocess.run(
+            [sys.executable, "-W", "error", "program.py"],
+            cwd=tmp_path,
+            env={**environment, "PYTHONPATH": str(ROOT)},
+            check=True,
+            timeout=120,
+        )
+        return list(FileSource(tmp_path / "test.log"))
+
+    def test_exit(self, receiver, tmp_path):
+        """A program that just ends has sent everything."""
+        written = self.run(receiver, tmp_path, "log(100)")
+        assert len(written) == 300
+        assert roots(written) == roots(messages_of(receiver.items))
+
+    def test_exit_within_an_action(self, receiver, tmp_path):
+        """So has one that ends in the middle."""
+        written = self.run(receiver, tmp_path, "start_action(action_type='a').log('m')")
+        assert is_permutation(written, messages_of(receiver.items))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+    @pytest.mark.parametrize("way", ["fork", "multiprocessing"])
+    def test_fork(self, receiver, tmp_path, way):
+        """Parent and child send what each of them logged, once, over connections of their own."""
+        written = self.run(receiver, tmp_path, f"fork_by_{way}()")
+        assert len(written) > 600
+        assert is_permutation(written, messages_of(receiver.items))
+
+
+PROGRAM = """
+import multiprocessing, os, sys
+from eliot_etw import add_destinations, log_message, start_action, to_file
+from eliot_etw.destinations import OtlpDestination
+
+def log(actions):
+    for number in range(actions):
+        with start_action(action_type="app:work", number=number):
+            log_message("app:step")
+
+def fork_by_fork():
+    log(50)
+    with start_action(action_type="app:around"):
+        otlp.flush()
+        child = os.fork()
+        log(50)
+        if child:
+            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    log(50)
+
+def fork_by_multiprocessing():
+    log(50)
+    with start_action(action_type="app:around"):
+        process = multiprocessing.get_context("fork").Process(target=log, args=(100,))
+        process.start()
+        log(50)
+        process.join()
+        assert process.exitcode == 0
+    log(50)
+
+otlp = OtlpDestination()
+to_file("test.log")
+add_destinations(otlp)
+"""
+
+
+class TestSettings:
+    """What the environment and the constructor say."""
+
+    def test_environment(self, monkeypatch, receiver):
+        """The SDK's variables mean what they mean for any program."""
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_HEADERS", "key=secret")
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip")
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "shop")
+        monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a,zone=b")
+        destination = OtlpDestination(resource={"zone": "c"})
+        destination({"message_type": "t", **PLACE})
+        destination.close()
+        resource = receiver.logs[0].resource
+        assert [resource[name] for name in ("service.name", "team", "zone")] == ["shop", "a", "c"]
+        assert receiver.headers[0]["key"] == "secret"
+        assert receiver.headers[0]["content-encoding"] == "gzip"
+
+    def test_arguments_win(self, monkeypatch, receiver):
+        """What is passed wins over the environment."""
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
+        monkeypatch.setenv("OTEL_SERVICE_NAME", "other")
+        with sending(receiver, service_name="shop", headers={"Key": "mine"}):
+            log_message("app:lone")
+        assert receiver.logs[0].resource["service.name"] == "shop"
+        assert receiver.headers[0]["key"] == "mine"
+
+    @pytest.mark.parametrize("variable", ["PROTOCOL", "TRACES_PROTOCOL"])
+    def test_protocol(self, monkeypatch, variable):
+        """The protocol may be said by the environment, for all or for spans alone."""
+        monkeypatch.setenv(f"OTEL_EXPORTER_OTLP_{variable}", "grpc")
+        with grpc_receiver() as receiver:
+            with sending(receiver, messages="spans", headers={"Key": "mine"}):
+                log_message("app:lone")
+            assert [span.name for span in receiver.spans] == ["app:lone"]
+            assert receiver.headers[0]["key"] == "mine"
+
+    def test_configure(self, receiver, messages):
+        """It can be set up by settings."""
+        table = {"kind": "otlp", "endpoint": receiver.url, "service_name": "shop"}
+        with configure({"destinations": [table]}), start_action(action_type="app:work"):
+            log_message("app:step")
+        assert roots(messages) == roots(messages_of(receiver.items))
+
+    def test_exporters(self):
+        """Exporters that are given are used, and shut down."""
+        memory = pytest.importorskip("opentelemetry.sdk.trace.export.in_memory_span_exporter")
+        exporter = memory.InMemorySpanExporter()
+        destination = OtlpDestination(span_exporter=exporter, messages="spans")
+        destination({"message_type": "t", **PLACE})
+        destination.close()
+        assert [span.name for span in exporter.get_finished_spans()] == ["t"]
+        assert exporter._stopped
+
+    @pytest.mark.parametrize(
+        ("settings", "words"),
+        [
+            ({"messages": "all"}, "messages must be one of"),
+            ({"protocol": "http"}, "protocol must be one of"),
+            ({"endpoint": "localhost:4318"}, "endpoint must be a URL"),
+            ({"max_held": 0}, "max_held must be at least 1"),
+            ({"max_queued": 0}, "max_queued must be at least 1"),
+            ({"when_full": "wait"}, "when_full must be one of"),
+            ({"span_exporter": object()}, "must both be given"),
+            ({"log_exporter": object(), "messages": "spans"}, "must both be given"),
+        ],
+    )
+    def test_wrong(self, settings, words):
+        """What cannot be is refused, with a reason."""
+        with pytest.raises(ValueError, match=words):
+            OtlpDestination(**settings)
+
+    def test_wrong_environment(self, monkeypatch):
+        """So is what the environment says."""
+        monkeypatch.setenv("OTEL_BSP_MAX_QUEUE_SIZE", "many")
+        with pytest.raises(ValueError, match="OTEL_BSP_MAX_QUEUE_SIZE must be a whole number"):
+            OtlpDestination()
+
+    @pytest.mark.parametrize(
+        ("protocol", "extra"), [("http/protobuf", "[otel]"), ("grpc", "[otel-grpc]")]
+    )
+    def test_not_installed(self, monkeypatch, protocol, extra):
+        """Without the packages, the constructor says what to install."""
+        kind = protocol.partition("/")[0]
+        module = f"opentelemetry.exporter.otlp.proto.{kind}.trace_exporter"
+        monkeypatch.setitem(sys.modules, module, None)
+        with pytest.raises(MissingDependency, match=re.escape(extra)):
+            OtlpDestination(protocol=protocol)
+
+
+class TestNoLoop:
+    """What sending does itself is not sent."""
+
+    def test_records_of_the_sdk(self, messages):
+        """What the SDK logs while it sends goes to the other destinations only."""
+        handler = EliotHandler()
+        logging.getLogger().addHandler(handler)
+        try:
+            with http_receiver() as receiver:
+                pass
+            with sending(receiver, timeout_s=0.2) as destination:
+                log_message("app:lone")
+                assert destination.flush(60)
+                stats = destination.stats()
+        finally:
+            logging.getLogger().removeHandler(handler)
+        assert "eliot:stdlib" in {message["message_type"] for message in messages}
+        assert stats["dropped_as_reentrant"] == len(messages) - 1
+        assert (stats["failed"], stats["queued"]) == (1, 0)
+
+    def test_instrumented_client(self, receiver, messages):
+        """Requests that send spans make none, though the client is instrumented."""
+        requests = pytest.importorskip("requests")
+        instrumentation = pytest.importorskip("opentelemetry.instrumentation.requests")
+        trace = pytest.importorskip("opentelemetry.sdk.trace")
+        provider = trace.TracerProvider()
+        processors = pytest.importorskip("eliot_etw.opentelemetry")
+        provider.add_span_processor(processors.EliotSpanProcessor())
+        instrumentor = instrumentation.RequestsInstrumentor()
+        instrumentor.instrument(tracer_provider=provider)
+        try:
+            with sending(receiver) as destination, start_action(action_type="app:work"):
+                requests.post(f"{receiver.url}/v1/logs", data=b"", timeout=30)
+                assert destination.flush(60)
+        finally:
+            instrumentor.uninstrument()
+        kinds = [message["action_type"] for message in messages]
+        assert kinds == ["app:work", "POST", "POST", "app:work"]
+        assert sorted(span.name for span in receiver.spans) == ["POST", "app:work"]
