@@ -317,6 +317,7 @@ class TestAgreement:
             "http",
             "json",
             "logwriter",
+            "opentelemetry",
             "parse",
             "sources",
             "stdlib",
