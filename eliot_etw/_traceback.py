@@ -29,9 +29,11 @@ def write_traceback(logger: Writer | None = None, exc_info: ExcInfo | None = Non
     _write(traceback_fields(exception), exception, logger)
 
 
-def write_exception(exception: BaseException | None, **also: Any) -> None:
+def write_exception(
+    exception: BaseException | None, logger: Writer | None = None, /, **also: Any
+) -> None:
     """Log an exception as `write_traceback` does, with more fields, which keep their names."""
-    _write({**traceback_fields(exception), **also}, exception, None)
+    _write({**traceback_fields(exception), **also}, exception, logger)
 
 
 def write_failure(failure: Any, logger: Writer | None = None) -> None:

@@ -120,7 +120,7 @@ class Session:
             waited_s: How long it was waited since.
         """
         if self.is_done or self.sender.refusal:
-            return True
+            return not self.sender.is_recovering
         is_safe = isinstance(self.spool, DiskSpool) and self._held is None
         return is_safe and not self.sender.is_welcome and waited_s > _PATIENCE_S
 

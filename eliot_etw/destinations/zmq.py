@@ -182,6 +182,9 @@ class ZmqDestination(Queued):
         if self._folders is not None:
             # Now, so that a folder that cannot be used is an error.
             self._spool = self._folders.new()
+            if self._folders.has_others():
+                # Some may be of processes that are gone: they are not to wait for a message.
+                self._wake()
         finish_at_exit(self)
 
     def _forget(self) -> None:
@@ -365,9 +368,6 @@ class ZmqDestination(Queued):
         """
         self._finish(monotonic() + timeout_s)
         self._is_closed = True
-        if self._folders is not None and self._spool is not None:
-            spool, self._spool = self._spool, None
-            self._folders.leave(spool)
         self._apply_levels((), monotonic())
 
     def _finish(self, deadline: float) -> None:
@@ -382,6 +382,9 @@ class ZmqDestination(Queued):
         self._is_asleep = self._is_over = True
         if self._queue and not self._is_closed:
             self._send_now(deadline)
+        if self._folders is not None and self._spool is not None:  # nothing was ever logged
+            spool, self._spool = self._spool, None
+            self._folders.leave(spool)
 
     def _is_late(self) -> bool:
         """Say whether there is no time left."""
@@ -466,8 +469,8 @@ class ZmqDestination(Queued):
 
             ``sent``: messages that were sent, some perhaps again; ``recovered``: messages of
             processes that are gone, which this one has sent; ``reconnects``: how often the
-            collector was found again; ``garbage``: answers that made no sense; ``errors``: how
-            often the system had no files, threads or memory for us.
+            collector was found again; ``garbage``: answers that made no sense;
+            ``system_errors``: how often the system had no files, threads or memory for us.
         """
         counts = dict(self._totals)
         session = self._session
@@ -481,7 +484,7 @@ class ZmqDestination(Queued):
             "queued": len(self._queue) + held,
             **counts,
             "reports": self._reports,
-            "errors": self._broken,
+            "system_errors": self._broken,
         }
 
 

@@ -265,6 +265,11 @@ class Sender:
             self._welcome is None or bool(self._own.under_way) or self._other is not None
         )
 
+    @property
+    def is_recovering(self) -> bool:
+        """Whether the collector is just getting what others left on disk."""
+        return self.is_welcome and self._other is not None
+
     # ---- the connection ------------------------------------------------------------------------
 
     def connected(self, now_s: float) -> None:

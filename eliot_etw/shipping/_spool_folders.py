@@ -44,6 +44,14 @@ class SpoolFolders:
         """
         return self._take(f"sender-{token_hex(16)}")
 
+    def has_others(self) -> bool:
+        """Say whether there are spools that are not ours, with or without an owner."""
+        names = filter(_NAME.fullmatch, os.listdir(self.folder))
+        return any(os.path.join(self.folder, name) not in self._paths() for name in names)
+
+    def _paths(self) -> set[str]:
+        return {spool.folder for spool in self._open}
+
     def find(self) -> DiskSpool | None:
         """Find a spool that nobody has, and in which something waits; remove empty ones."""
         with suppress(OSError):

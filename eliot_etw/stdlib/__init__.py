@@ -11,12 +11,14 @@ if TYPE_CHECKING:
     from eliot_etw.stdlib.eliot_handler import EliotHandler
     from eliot_etw.stdlib.etw import EtwHandler
     from eliot_etw.stdlib.task_context import TaskContextFilter, TaskContextRecordFactory
+    from eliot_etw.stdlib.zmq import ZmqHandler
 
 __all__ = [
     "EliotHandler",
     "EtwHandler",
     "TaskContextFilter",
     "TaskContextRecordFactory",
+    "ZmqHandler",
 ]
 
 _MODULES = {
@@ -24,6 +26,7 @@ _MODULES = {
     "EtwHandler": "etw",
     "TaskContextFilter": "task_context",
     "TaskContextRecordFactory": "task_context",
+    "ZmqHandler": "zmq",
 }
 
 if not TYPE_CHECKING:  # where any name would be taken for one of ours

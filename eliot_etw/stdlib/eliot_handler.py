@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from typing import Any, Final, final
+from typing import Any, Final
 
 from eliot_etw._action import place_of_its_own
 from eliot_etw._bridge import RECORD_TYPE, SOURCE, was_message
@@ -14,7 +14,7 @@ from eliot_etw._safe import make_room
 from eliot_etw._traceback import write_exception
 from eliot_etw.stdlib._attributes import extra_of, is_without_extra
 from eliot_etw.stdlib._handler import SharedHandler
-from eliot_etw.typing import MessageDict
+from eliot_etw.typing import MessageDict, Writer
 
 _FAR: Final = 1e12  # seconds
 # What a record may have, by the names of its attributes and of the fields.
@@ -28,7 +28,6 @@ _IF_THERE: Final = (
 )
 
 
-@final
 class EliotHandler(SharedHandler):
     """Makes each record a message, ``eliot:stdlib``, in the tree where it was logged.
 
@@ -39,6 +38,9 @@ class EliotHandler(SharedHandler):
 
     Threads do not wait for one another. What destinations raise is reported as for any message.
     """
+
+    # What messages are written to; None for the default.
+    _logger: Writer | None = None
 
     def __init__(self, level: int | str = logging.NOTSET) -> None:
         """Make the handler.
@@ -58,13 +60,15 @@ class EliotHandler(SharedHandler):
                 return
             created = record.created
             is_time = type(created) in (float, int) and -_FAR < created < _FAR  # also not NaN
-            action = current_action() or place_of_its_own(None)
+            action = current_action() or place_of_its_own(self._logger)
             action.log_fields(
                 self._fields(record, attributes, action.task_uuid),
+                logger=self._logger,
                 timestamp=created if is_time else None,
             )
             if record.exc_info:
-                write_exception(_exception_in(record.exc_info), **{SOURCE: RECORD_TYPE})
+                exception = _exception_in(record.exc_info)
+                write_exception(exception, self._logger, **{SOURCE: RECORD_TYPE})
         except Exception:  # noqa: BLE001 - a record may be anything
             self._failed(record)
 

@@ -60,3 +60,15 @@ def test_strangers_are_left_alone(make):
 def test_nothing_there(make):
     """Where no folder is yet, there is nothing to be found."""
     assert make().find() is None
+
+
+def test_others(make):
+    """Whether there are any but our own can be asked."""
+    mine, other = make(), make()
+    mine.new()
+    assert not mine.has_others()
+    spool = other.new()
+    assert mine.has_others()
+    other.leave(spool)
+    assert not mine.has_others()
+    mine.forget()

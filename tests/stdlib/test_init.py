@@ -3,7 +3,7 @@
 import pytest
 
 from eliot_etw import stdlib
-from eliot_etw.stdlib import eliot_handler, etw, task_context
+from eliot_etw.stdlib import eliot_handler, etw, task_context, zmq
 
 
 def test_public_names():
@@ -13,6 +13,7 @@ def test_public_names():
         etw.EtwHandler,
         task_context.TaskContextFilter,
         task_context.TaskContextRecordFactory,
+        zmq.ZmqHandler,
     ]
     assert things == [getattr(stdlib, name) for name in stdlib.__all__]
 
