@@ -158,13 +158,14 @@ class FileInput:
         """Open the file that was read last, whatever it is called now."""
         with suppress(OSError, msgspec.MsgspecError):
             self._position = msgspec.json.decode(self._saved_in.read_bytes(), type=_Position)
-            for entry in os.scandir(self._path.parent):
-                if entry.is_file() and entry.inode() == self._position.inode:
-                    before = self._position
-                    if self._open(Path(entry.path)) and self._position.identity == before.identity:
-                        return
-                    self._close_file()
-                    self._position = before
+            with os.scandir(self._path.parent) as entries:
+                paths = [each.path for each in entries if each.inode() == self._position.inode]
+            for path in paths:
+                before = self._position
+                if self._open(Path(path)) and self._position.identity == before.identity:
+                    return
+                self._close_file()
+                self._position = before
 
     def _is_replaced(self) -> bool:
         """Say whether the path leads to another file by now, or the file was cut to nothing."""
