@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import _thread
 import os
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from abc import ABC, abstractmethod
 from collections import deque
 from contextlib import suppress
@@ -29,6 +30,13 @@ NAPS: Final = 25
 _NAP_S: Final = 0.02
 # How often, at most, the log is told what was dropped.
 _BETWEEN_REPORTS_S: Final = 1.0
+
+
+def _new_bell() -> Any:
+    """Make a lock that is taken: whoever releases it wakes who waits for it."""
+    bell = _thread.allocate_lock()
+    bell.acquire()
+    return bell
 
 
 class Queued(ABC):
@@ -84,8 +92,7 @@ class Queued(ABC):
         # Whether whoever queues a message has to wake the writer, or be in its place.
         self._is_asleep = True
         self._is_napping = False
-        self._bell = allocate_lock()
-        self._bell.acquire()
+        self._bell = _new_bell()
         self._writer: Thread | None = None
         # Taken by the one who starts the writer.
         self._right_to_start = [True]
@@ -166,6 +173,8 @@ class Queued(ABC):
                 self._right_to_start.pop()
             except IndexError:  # another thread is just starting it
                 return True
+            # Of the kind that the thread will be: gevent may have changed both since.
+            self._bell = _new_bell()
             try:
                 writer = Thread(target=self._run, name="eliot_etw writer", daemon=True)
                 writer.start()

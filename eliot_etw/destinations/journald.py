@@ -20,6 +20,7 @@ from eliot_etw.typing import JsonDefault, MessageDict
 
 # So much is kept of what depends on type, status and level: most programs have fewer of them.
 _MOST_KEPT: Final = 1000
+_LONGEST_KEPT: Final = 1000
 _KEPT_TYPES: Final = frozenset({str, int, type(None)})
 
 
@@ -140,7 +141,8 @@ class JournaldDestination:
             b"ELIOT_MESSAGE" if self._sentences else b"MESSAGE",
         )
         parts = key if type(key) is tuple else (key,)
-        if len(self._kinds) < _MOST_KEPT and all(type(part) in _KEPT_TYPES for part in parts):
+        has_room = len(self._kinds) < _MOST_KEPT and len(written) < _LONGEST_KEPT
+        if has_room and all(type(part) in _KEPT_TYPES for part in parts):
             self._kinds[key] = written
         return written
 

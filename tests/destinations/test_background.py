@@ -1,5 +1,6 @@
 """Tests of the writer thread: nothing lost uncounted, nobody waits too long, however it ends."""
 
+import _thread
 import json
 import os
 import signal
@@ -128,6 +129,20 @@ class TestDelivers:
         together(log, 8)
         destination.flush()
         assert len(writers) == 1
+
+    def test_locks_of_another_kind(self, make, monkeypatch):
+        """The writer waits by a lock such as there are when it starts: gevent changes both."""
+        destination = make(MemoryDestination())
+        made, allocate = [], _thread.allocate_lock
+
+        def allocate_another():
+            made.append(allocate())
+            return made[-1]
+
+        monkeypatch.setattr(_thread, "allocate_lock", allocate_another)
+        destination({})
+        assert destination.flush()
+        assert destination._bell in made
 
     @pytest.mark.parametrize("method", ["__init__", "start"])
     def test_without_a_thread(self, make, monkeypatch, method):
