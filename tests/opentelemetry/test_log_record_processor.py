@@ -12,6 +12,11 @@ from opentelemetry import context as otel_context
 from opentelemetry._logs import SeverityNumber
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.sdk._logs import LoggerProvider, LogRecordLimits
+from opentelemetry.sdk._logs.export import (
+    BatchLogRecordProcessor,
+    LogRecordExporter,
+    LogRecordExportResult,
+)
 from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
 from eliot_etw import _names as names
@@ -195,6 +200,34 @@ class TestNoLoops:
         otel_context.detach(token)
         assert [] == messages
         assert {"errors": 0, "ignored": 0, "suppressed": 1} == logs.processor.stats()
+
+    def test_exporter_that_logs(self, handled, logs, messages):
+        """What an exporter complains of is not logged: it would be exported, and so on."""
+        exporting = LoggerProvider(shutdown_on_exit=False)
+        exporting.add_log_record_processor(BatchLogRecordProcessor(Complaining(handled)))
+        exporting.get_logger("shop").emit(body="hello")
+        assert exporting.force_flush()
+        exporting.shutdown()
+        assert [] == messages
+        assert {"errors": 0, "ignored": 0, "suppressed": 1} == logs.processor.stats()
+
+
+class Complaining(LogRecordExporter):
+    """An exporter that has nothing but complaints."""
+
+    def __init__(self, logger):
+        self._logger = logger
+
+    def export(self, batch):
+        self._logger.error("cannot export %d records", len(batch))
+        return LogRecordExportResult.FAILURE
+
+    def shutdown(self):
+        """Do nothing."""
+
+    def force_flush(self, timeout_millis=30000):
+        """Have nothing to do."""
+        return True
 
 
 class TestProcessor:

@@ -2,7 +2,7 @@
 
 import pytest
 
-pytest.importorskip("opentelemetry")
+pytest.importorskip("opentelemetry.context")
 
 from opentelemetry import context as otel_context
 from opentelemetry import trace

@@ -6,7 +6,7 @@ import os
 import sys
 from dataclasses import dataclass, replace
 from itertools import count
-from threading import Thread
+from threading import Barrier, Thread
 
 import pytest
 
@@ -275,6 +275,29 @@ class TestRemoteParent:
         assert TASK_UUID == start["task_uuid"]
         assert f"00-{TRACE_ID:032x}-{SPAN_ID:016x}-00" == start[names.TRACEPARENT]
         assert len(ends(messages, remote_task)) == 1
+
+    def test_many_at_once(self, messages):
+        """However many threads log there first, it is one action."""
+        EliotSpanProcessor()
+        token = otel_context.attach(remote())
+        context = otel_context.get_current()
+        together = Barrier(8)
+
+        def log():
+            otel_context.attach(context)
+            together.wait(60)
+            log_message("hello")
+
+        threads = [Thread(target=log) for _ in range(8)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(60)
+        otel_context.detach(token)
+        remote_task = (names.REMOTE_TASK,)
+        assert [remote_task, *[(*remote_task, "hello")] * 8] == paths(messages)
+        levels = {tuple(message["task_level"]) for message in messages}
+        assert (1, 10) == (len(starts(messages, names.REMOTE_TASK)), len(levels))
 
     def test_not_recorded(self, messages):
         """If the sender does not record the trace, nor do we; the tree is one all the same."""
