@@ -20,6 +20,7 @@ BENCHMARKS = [
     "logging_speed",
     "otel_etw_speed",
     "reading_speed",
+    "shipping_speed",
     "stdlib_speed",
     "wrapper_speed",
 ]

@@ -31,6 +31,7 @@ import journald_speed
 import logging_speed
 import otel_etw_speed
 import reading_speed
+import shipping_speed
 import stdlib_speed
 import wrapper_speed
 from _environment import ROOT, SetUpError, prepare, this_interpreter
@@ -50,6 +51,7 @@ BENCHMARKS = (
     journald_speed,
     stdlib_speed,
     wrapper_speed,
+    shipping_speed,
     collector_speed,
 )
 PACKAGES = (
