@@ -231,7 +231,10 @@ def _events(found: Any) -> Iterator[Event]:
 
 
 def _links(found: Any) -> Iterator[Link]:
-    """Read the list of other spans that a span has to do with."""
+    """Read the list of other spans that a span has to do with: JSON, of whatever type."""
+    if isinstance(found, str):
+        with suppress(ValueError):
+            found = decode_line(found.encode("utf-8", "surrogatepass"))
     for link in found if isinstance(found, list) else ():
         if isinstance(link, dict):
             trace_id = _id(link.get("toTraceId"), _TRACE_ID)

@@ -27,6 +27,7 @@ from tests.sources._common_schema_events import (
     u8,
 )
 
+LINKS = f'[{{"toTraceId":"{TRACE}","toSpanId":"{PARENT}"}},5,{{"toTraceId":"x"}}]'
 START_NS = 1_750_000_000 * 10**9
 # What is known of every event.
 ORIGIN = {"etw:provider": "Their-Provider", "etw:level": 5, "etw:pid": 0, "etw:tid": 0}
@@ -57,14 +58,13 @@ class TestSpans:
 
     def test_everything(self):
         """What one may have; well-known attributes get their names back."""
-        links = f'[{{"toTraceId":"{TRACE}","toSpanId":"{PARENT}"}},5,{{"toTraceId":"x"}}]'
         span = read(
             span_event(
                 part_a={"ext_cloud": {"role": "shop", "roleInstance": "shop-1"}},
                 part_b={
                     "kind": u8(1),
                     "parentId": PARENT,
-                    "links": as_json(links),
+                    "links": as_json(LINKS),
                     "statusMessage": "no",
                     "dbSystem": "sqlite",
                     "httpStatusCode": "500",
@@ -87,6 +87,11 @@ class TestSpans:
             "list": [1, None],
             **ORIGIN,
         }
+
+    @pytest.mark.parametrize(("text", "links"), [(LINKS, [Link(TRACE, PARENT)]), ("[", [])])
+    def test_links_as_text(self, text, links):
+        """Links are JSON also where their field does not say so."""
+        assert links == read(span_event({"links": text})).links
 
     def test_names_are_taken(self):
         """An attribute gives way to what has its name already."""

@@ -9,7 +9,8 @@ import pytest
 
 from eliot_etw.etw import EtlWriter, EventEncoder, Field, InType, OutType, Schema
 from eliot_etw.exceptions import InvalidTrace
-from eliot_etw.sources import EtlSource
+from eliot_etw.parse import Parser
+from eliot_etw.sources import EtlSource, OtlpJsonSource, merge_by_time
 from tests.etw._traces import CONTENTS, NOW, event, sample
 from tests.sources._common_schema_events import (
     PARENT,
@@ -179,3 +180,138 @@ class TestOpenTelemetry:
         assert ("otlp_metrics", 1) == (third["message_type"], third["size_bytes"])
         (problem,) = source.problems
         assert "metrics must be a request of OTLP" in problem
+
+
+class TestExporters:
+    """Our own exporters for OpenTelemetry: what they wrote is read as what its SDK told."""
+
+    @pytest.fixture(autouse=True)
+    def sdk(self):
+        """Skip where OpenTelemetry is not installed."""
+        pytest.importorskip("opentelemetry.sdk")
+        pytest.importorskip("opentelemetry.exporter.otlp.proto.http")
+
+    def traced(self, *exporters):
+        """Run a small program that is instrumented."""
+        from opentelemetry.sdk.resources import Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.trace import Link, SpanKind
+
+        provider = TracerProvider(resource=Resource({"service.name": "shop"}))
+        for exporter in exporters:
+            provider.add_span_processor(exporter)
+        tracer = provider.get_tracer("lib")
+        with tracer.start_as_current_span("outer", kind=SpanKind.SERVER) as outer:
+            link = Link(outer.get_span_context())
+            attributes = {"db.system.name": "sqlite", "n": 5, "list": [1, 2], "text": "é"}
+            with tracer.start_as_current_span(
+                "query", kind=SpanKind.CLIENT, attributes=attributes, links=[link]
+            ) as query:
+                query.add_event("found", {"rows": 3})
+                self.context = query.get_span_context()
+            with pytest.raises(ValueError, match="no"), tracer.start_as_current_span("bad"):
+                raise ValueError("no")
+        provider.shutdown()
+
+    @pytest.mark.parametrize("activities", [False, True])
+    def test_spans(self, tmp_path, activities):
+        """Spans come back with events, links, failures; each once, also if they are activities."""
+        from eliot_etw.opentelemetry import EtwSpanExporter, EtwSpanProcessor
+
+        path = tmp_path / "x.etl"
+        self.traced(EtwSpanProcessor(EtwSpanExporter("Shop", file=path, activities=activities)))
+        source = EtlSource(path)
+        (task,) = Parser.parse_stream(source)
+        assert task.is_complete()
+        assert {} == {name: n for name, n in source.skipped.items() if name != "system"}
+        outer = task.root()
+        query, bad = outer.children
+        assert ("outer", "query", "bad") == (outer.action_type, query.action_type, bad.action_type)
+        start = query.start_message.contents
+        assert ("sqlite", 5, [1, 2], "é") == tuple(
+            start[name] for name in ("db.system.name", "n", "list", "text")
+        )
+        assert ("client", "Shop") == (start["otel:kind"], start["etw:provider"])
+        (found,) = query.children
+        assert ("found", 3) == (found.contents["message_type"], found.contents["rows"])
+        assert ("failed", "ValueError", "no") == (bad.status, bad.exception, bad.reason)
+        assert "Traceback" in bad.end_message.contents["traceback"]
+
+    def test_same_as_otlp(self, tmp_path):
+        """The tree is that of the file that OpenTelemetry's own exporter wrote."""
+        exporter = pytest.importorskip("opentelemetry.exporter.otlp.json.file.trace_exporter")
+        from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+
+        from eliot_etw.opentelemetry import EtwSpanExporter, EtwSpanProcessor
+
+        etl, otlp = tmp_path / "x.etl", tmp_path / "x.json"
+        self.traced(
+            EtwSpanProcessor(EtwSpanExporter("Shop", file=etl)),
+            SimpleSpanProcessor(exporter.FileSpanExporter(otlp)),
+        )
+
+        def told(source):
+            # What only one of them has: where an event comes from, which library made a span.
+            left_out = {"etw:provider", "etw:level", "etw:pid", "etw:tid", "otel:scope"}
+            return [{k: v for k, v in one.items() if k not in left_out} for one in source]
+
+        assert told(OtlpJsonSource(otlp)) == told(EtlSource(etl))
+        assert 7 == len(told(merge_by_time([OtlpJsonSource(otlp), EtlSource(etl)])))
+
+    def test_logs(self, tmp_path):
+        """Log records are messages in their spans."""
+        from opentelemetry._logs import LogRecord, SeverityNumber
+        from opentelemetry.sdk._logs import LoggerProvider
+
+        from eliot_etw.opentelemetry import (
+            EtwLogExporter,
+            EtwLogRecordProcessor,
+            EtwSpanExporter,
+            EtwSpanProcessor,
+        )
+
+        path = tmp_path / "x.etl"
+        logs = LoggerProvider()
+        logs.add_log_record_processor(EtwLogRecordProcessor(EtwLogExporter("Shop", file=path)))
+        self.traced(EtwSpanProcessor(EtwSpanExporter("Shop", file=path)))
+        logs.get_logger("lib").emit(
+            LogRecord(
+                timestamp=1_750_000_000 * 10**9,
+                trace_id=self.context.trace_id,
+                span_id=self.context.span_id,
+                trace_flags=self.context.trace_flags,
+                severity_number=SeverityNumber.WARN,
+                body="slow",
+                attributes={"ms": 12, "nested": {"a": [1, None]}},
+            )
+        )
+        logs.shutdown()
+        (log,) = [one for one in EtlSource(path) if one.get("message_type") == "otel:log"]
+        assert log["task_uuid"].replace("-", "") == f"{self.context.trace_id:032x}"
+        assert 2 == log["task_level"][0]
+        assert ("slow", "WARNING", 12, {"a": [1, None]}, 1_750_000_000.0) == tuple(
+            log[name] for name in ("message", "log_level", "ms", "nested", "timestamp")
+        )
+
+    def test_metrics(self, tmp_path):
+        """Data points are messages."""
+        from opentelemetry.sdk.metrics import MeterProvider
+        from opentelemetry.sdk.metrics.export import PeriodicExportingMetricReader
+
+        from eliot_etw.opentelemetry import EtwMetricExporter
+
+        path = tmp_path / "x.etl"
+        reader = PeriodicExportingMetricReader(EtwMetricExporter(file=path), 1e9)
+        provider = MeterProvider([reader])
+        meter = provider.get_meter("lib")
+        meter.create_counter("orders").add(3, {"country": "de"})
+        meter.create_histogram("took", "s").record(0.5)
+        provider.shutdown()
+        orders, took = EtlSource(path)
+        assert ("orders", 3, {"country": "de"}, "delta") == tuple(
+            orders[name] for name in ("message_type", "value", "attributes", "temporality")
+        )
+        assert ("took", 1, 0.5, "s") == tuple(
+            took[name] for name in ("message_type", "count", "sum", "unit")
+        )
+        assert "NativeMetricsExtension_Provider" == took["etw:provider"]
