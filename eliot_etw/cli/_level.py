@@ -80,7 +80,8 @@ def _run(options: dict[str, Any], number: int | None, for_s: float) -> int:
     from eliot_etw.shipping._protocol import LevelRule  # noqa: PLC0415
 
     if not 0 < for_s <= control.MAX_FOR_S:
-        raise click.UsageError("--for must be above 0, and at most 31 days.")
+        say("eliot-etw: --for must be above 0, and at most 31 days. See --help.")
+        return 2
     request: control.Request
     if options["lists"]:
         request = control.ListLevels()

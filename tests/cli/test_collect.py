@@ -1,0 +1,64 @@
+"""Tests of ``eliot-etw collect``; what the collector does is tested where it is."""
+
+import signal
+
+import pytest
+
+pytest.importorskip("zmq")
+pytest.importorskip("yaml")
+pytest.importorskip("msgspec")
+
+from tests.collector._processes import wait_until
+
+CONFIG = """\
+inputs: [{kind: zmq, endpoint: "tcp://127.0.0.1:*"}]
+http: 127.0.0.1:0
+sinks:
+  a: {kind: jsonlines, path: PATH}
+"""
+
+
+@pytest.fixture
+def config(tmp_path):
+    path = tmp_path / "collector.yaml"
+    path.write_text(CONFIG.replace("PATH", str(tmp_path / "log")))
+    return path
+
+
+def test_check(call, config):
+    """A configuration can be checked without running it."""
+    assert call("collect", "--config", config, "--check") == (0, "", "")
+    config.write_text(CONFIG.replace("kind: json", "kind: xml"))
+    status, _, errors = call("collect", "--config", config, "--check")
+    assert status == 2
+    assert errors.startswith(f"eliot-etw: {config}:4: sinks.a.kind must be one of ")
+
+
+def test_no_file(call, tmp_path):
+    """A file that is not there is said to be so."""
+    status, _, errors = call("collect", "--config", tmp_path / "no.yaml", "--check")
+    assert status == 2
+    assert "No such file" in errors
+
+
+def test_says_where(start, config, tmp_path):
+    """It says at its start where everything is, and ends in order."""
+    program = start("collect", "--config", config, "--state", tmp_path / "state")
+    said = [program.stderr.readline().decode() for _ in range(4)]
+    assert said[0].startswith("eliot-etw: takes messages from tcp://127.0.0.1:")
+    assert said[1].endswith(f"sink a: {tmp_path / 'log'}\n")
+    assert str(tmp_path / "state") in said[2]
+    assert "/healthz and /metrics" in said[3]
+    program.send_signal(signal.SIGTERM)
+    assert wait_until(lambda: program.poll() is not None)
+    assert program.returncode == 0
+
+
+def test_default_state(start, tmp_path):
+    """Without options, everything is in the state folder of the user."""
+    env = {"XDG_STATE_HOME": str(tmp_path), "LOCALAPPDATA": str(tmp_path)}
+    program = start("collect", env=env)
+    # Somebody may have the usual port on this machine: then it says that.
+    said = program.stderr.readline().decode()
+    assert "takes messages from tcp://127.0.0.1:5515" in said or "cannot listen" in said
+    assert (tmp_path / "eliot-etw" / "lock").exists()

@@ -1,0 +1,190 @@
+"""Tests of the collector as a whole, in this process: how it is made, changed and ended."""
+
+import pytest
+
+pytest.importorskip("zmq")
+pytest.importorskip("yaml")
+pytest.importorskip("msgspec")
+
+from eliot_etw.collector._config import Spec, default_settings
+from eliot_etw.collector._daemon import Collector
+from eliot_etw.collector._lane import LaneOptions
+from eliot_etw.collector._routes import Route
+from eliot_etw.exceptions import InvalidSettings
+from tests.collector._processes import lines_of, numbers_in, wait_until
+
+
+@pytest.fixture
+def settings(tmp_path):
+    """Return settings with a file and a database, on a port that is free."""
+    zmq = Spec("zmq", {"endpoint": "tcp://127.0.0.1:*"})
+    return default_settings(tmp_path / "state")._replace(
+        inputs={"inputs[0]": zmq}, http="127.0.0.1:0"
+    )
+
+
+@pytest.fixture
+def start(messages):
+    """Return a function that starts collectors; they are stopped at the end."""
+    started = []
+
+    def start(settings):
+        started.append(Collector(settings))
+        return started[-1]
+
+    yield start
+    for each in started:
+        each.stop(5)
+
+
+@pytest.fixture
+def collector(start, settings):
+    return start(settings)
+
+
+@pytest.fixture
+def sender(collector, shipper):
+    """Return a sender that has said who it is."""
+    sender = shipper(collector.where()["inputs"][0])
+    sender.greet()
+    return sender
+
+
+def jsonlines(path, **lane):
+    return Spec("jsonlines", {"path": str(path)}, LaneOptions(**lane))
+
+
+def figures_of(collector):
+    """Return its numbers by name, those of all sinks and inputs together."""
+    return {
+        (figure.name, *figure.labels.values()): figure.value
+        for figure in collector.report().figures
+    }
+
+
+def test_default(collector, sender, settings):
+    """Without a configuration, messages are in a file and in a database."""
+    sender.ship(lines_of(5))
+    sender.wait_for_ack(5)
+    assert numbers_in(settings.state / "messages.jsonl") == [1, 2, 3, 4, 5]
+    figures = figures_of(collector)
+    assert figures["taken",] == 5
+    assert figures["sink_written", "lines"] == figures["sink_written", "store"] == 5
+    assert figures["input_messages", "inputs[0]"] == 5
+    assert collector.report().problems == []
+
+
+def test_cannot_be_made(settings, start, tmp_path):
+    """What cannot be made is told with its place, and nothing is left that is in use."""
+    broken = settings._replace(sinks={**settings.sinks, "x": jsonlines(tmp_path)})
+    with pytest.raises(InvalidSettings, match=r"sinks\.x: "):
+        start(broken)
+    start(settings)
+
+
+def test_port_in_use(collector, settings, start, tmp_path):
+    """An address that is taken is told with its place."""
+    taken = {"endpoint": collector.where()["inputs"][0]}
+    other = settings._replace(
+        state=tmp_path / "other",
+        inputs={"inputs[0]": Spec("zmq", taken)},
+        sinks={"a": jsonlines(tmp_path / "a")},
+        dead_letters=tmp_path / "dead",
+    )
+    with pytest.raises(InvalidSettings, match=r"inputs\[0\]: .*cannot listen at"):
+        start(other)
+
+
+def test_state_in_use(collector, settings, start):
+    """One state folder is for one collector."""
+    with pytest.raises(OSError, match="in use by another collector"):
+        start(settings)
+
+
+class TestReload:
+    """Other settings while it runs."""
+
+    def test_what_stays(self, collector, sender, settings, tmp_path):
+        """What has not changed goes on, its connections too; what is new is there."""
+        sinks = {"lines": settings.sinks["lines"], "new": jsonlines(tmp_path / "new")}
+        before = collector._lanes["lines"]
+        sender.ship(lines_of(1))
+        sender.wait_for_ack(1)
+        collector.reload(settings._replace(sinks=sinks))
+        assert collector._lanes["lines"] is before
+        assert [*collector.where()["sinks"]] == ["lines", "new"]
+        sender.ship(lines_of(1, start=2), 2)
+        sender.wait_for_ack(2)
+        assert numbers_in(tmp_path / "new") == [2]
+        assert numbers_in(settings.state / "messages.jsonl") == [1, 2]
+
+    def test_changed_options(self, collector, sender, settings, tmp_path):
+        """A sink whose options change is closed before the new one has the same file."""
+        changed = Spec("jsonlines", {**settings.sinks["lines"].options, "sync": True})
+        collector.reload(settings._replace(sinks={"lines": changed}))
+        sender.ship(lines_of(1))
+        sender.wait_for_ack(1)
+        assert numbers_in(settings.state / "messages.jsonl") == [1]
+
+    def test_routes(self, collector, sender, settings):
+        """Routes change at once."""
+        collector.reload(settings._replace(routes=[Route((), types=("test:*",))]))
+        sender.ship(lines_of(1))
+        sender.wait_for_ack(1)
+        assert numbers_in(settings.state / "messages.jsonl") == []
+        assert figures_of(collector)["without_route",] == 1
+
+    def test_broken(self, collector, sender, settings, tmp_path):
+        """If something cannot be made, all is as before."""
+        changed = Spec("jsonlines", {**settings.sinks["lines"].options, "sync": True})
+        sinks = {"lines": changed, "x": jsonlines(tmp_path)}
+        with pytest.raises(InvalidSettings, match=r"sinks\.x: "):
+            collector.reload(settings._replace(sinks=sinks, http=None))
+        assert collector.settings == settings
+        assert collector._specs["lines"] == settings.sinks["lines"]
+        assert [*collector.where()["sinks"]] == ["lines", "store"]
+        sender.ship(lines_of(1))
+        sender.wait_for_ack(1)
+        assert numbers_in(settings.state / "messages.jsonl") == [1]
+        assert figures_of(collector)["failed_reloads",] == 1
+
+    def test_input(self, collector, settings, shipper):
+        """An input whose options change is made anew."""
+        changed = Spec("zmq", {"endpoint": "tcp://127.0.0.1:*", "max_senders": 1})
+        collector.reload(settings._replace(inputs={"inputs[0]": changed}))
+        shipper(collector.where()["inputs"][0]).greet()
+
+    def test_state(self, collector, settings, tmp_path):
+        """The state folder changes only with a restart."""
+        with pytest.raises(InvalidSettings, match="change only with a restart"):
+            collector.reload(settings._replace(state=tmp_path / "other"))
+
+    def test_orphans(self, start, settings, tmp_path, messages, shipper):
+        """What waits for a sink that is no more is told of."""
+        (tmp_path / "x.sqlite").mkdir()
+        down = settings._replace(sinks={"a": Spec("jsonlines", {"path": str(tmp_path / "a")})})
+        collector = start(down)
+        collector._lanes["a"].sink.store = _fail
+        sender = shipper(collector.where()["inputs"][0])
+        sender.greet()
+        sender.ship(lines_of(1))
+        sender.wait_for_ack(1)
+        collector.reload(down._replace(sinks={"b": jsonlines(tmp_path / "b")}))
+        kinds = [message["message_type"] for message in messages]
+        assert "collector:orphaned_spool" in kinds
+        assert figures_of(collector)["sink_up", "b"] == 1
+
+
+def _fail(batch):
+    raise OSError("down")
+
+
+def test_down(collector, sender):
+    """A sink that is down is told of."""
+    lane = collector._lanes["store"]
+    store, lane.sink.store = lane.sink.store, _fail
+    sender.ship(lines_of(1))
+    sender.wait_for_ack(1)
+    wait_until(lambda: collector.report().problems == ["sink store is down"])
+    lane.sink.store = store
+    wait_until(lambda: not collector.report().problems)
