@@ -39,6 +39,8 @@ _MAX_TRACESTATE: Final = 512
 _LARGE_MEMBER: Final = 128
 # So much is logged of what came in and was not followed: somebody may send much more.
 _MOST_LOGGED: Final = 256
+# No task id is longer that comes over the wire: each message of what goes on there has its level.
+_LONGEST_TASK_ID: Final = 2_048
 
 
 class TraceParent(NamedTuple):
@@ -269,11 +271,14 @@ def _shortened(value: object) -> str:
 
 
 def _place(task_id: object) -> tuple[str, TaskLevel] | None:
-    """Read a task id; None if it is none."""
+    """Read a task id; None if it is none, or not one that we or Eliot make."""
+    if not isinstance(task_id, str | bytes) or len(task_id) > _LONGEST_TASK_ID:
+        return None
     try:
-        return parse_task_id(task_id)  # type: ignore[arg-type] # it refuses what is no text
+        place = parse_task_id(task_id)
     except InvalidTaskID:
         return None
+    return place if max(place[1]) < 2 * FIRST_DRAWN else None
 
 
 def _parent(traceparent: object) -> TraceParent | None:

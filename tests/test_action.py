@@ -588,6 +588,17 @@ class TestTraceParent:
         )
         assert said.get("task_id") == (None if task_id is None else str(task_id))
 
+    @pytest.mark.parametrize("task_id", ["x@" + "/1" * 1_024, f"x@/{1 << 52}", b"x@/0"])
+    def test_place_that_nobody_makes(self, messages, task_id):
+        """A place that makes every message long, or is beyond all numbers, is not followed."""
+        Action.continue_task(task_id=task_id, traceparent=None)
+        assert messages[0]["task_level"] == [1]
+        said = messages[0]["eliot:not_continued"]
+        assert len(said["task_id"]) <= 256
+        longest = "x@" + "/1" * 1_023
+        Action.continue_task(task_id=longest, traceparent=None)
+        assert len(messages[1]["task_level"]) == 1_024
+
     def test_refused_beside_a_place(self, messages):
         """A place is a place whatever was made of the other header."""
         Action.continue_task(task_id="x@/7", traceparent="00-nonsense")

@@ -32,7 +32,9 @@ class Service:
         """
         end = time.monotonic() + _PATIENCE_S
         while True:
-            lines = self._log.read_bytes().splitlines() if self._log.exists() else []
+            text = self._log.read_bytes() if self._log.exists() else b""
+            # What follows the last newline is a line that is not yet written.
+            lines = text.split(b"\n")[:-1]
             messages = [json.loads(line) for line in lines]
             if is_all(messages):
                 return messages
