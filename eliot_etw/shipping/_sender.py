@@ -115,15 +115,9 @@ class _Stream(Generic[_S]):
         return Batch(self.spool.identity, first, count, form, compression, packed)
 
     def acknowledge(self, through: int) -> None:
-        """Release what is safe.
-
-        Raises:
-            ProtocolError: If that was never sent.
-        """
-        if through > self._sent_through:
-            msg = f"An Ack must be for what was sent, {self._sent_through}, got {through}."
-            raise ProtocolError(msg)
-        self._settle(through)
+        """Release what is safe."""
+        # Of what others left, it may be more than was sent from here; but no more is believed.
+        self._settle(min(through, self._sent_through))
 
     def refuse(self, first: int) -> None:
         """Give a batch up that nobody takes."""

@@ -390,8 +390,10 @@ class TestGarbage:
         talk.log(1)
         talk.begin()
         talk.log(2)
-        talk.ack(2)
-        assert (talk.sender.garbage, len(talk.spool)) == (1, 2)
+        talk.ack(100)
+        assert (talk.sender.acknowledged, len(talk.spool)) == (1, 1)
+        assert numbers_in(talk.said()) == [(2, 2)]
+        assert len(talk.spool) == 1
 
     def test_welcome_that_knows_too_much(self, talk):
         """Nor is it believed when it says so in its first words."""
@@ -449,6 +451,18 @@ class TestOthers:
         assert numbers_in(talk.begin()) == [(3, 3)]
         assert numbers_in(talk.begin()) == [(3, 3)]
         talk.sender.close()
+
+    def test_known(self, folders, tmp_path):
+        """The collector may have more of it than the process that is gone had been told."""
+        spool = folders.find()
+        spool.append(lines(4), 1)
+        folders.leave(spool)
+        talk = Talk(others=folders)
+        assert numbers_in(talk.begin(window=1)) == [(3, 3)]
+        talk.hear(Ack(self.identity, 4))
+        assert numbers_in(talk.said()) == [(4, 4)]
+        talk.hear(Ack(self.identity, 4))
+        assert list(tmp_path.iterdir()) == []
 
     def test_refused(self, folders, tmp_path):
         """What nobody takes is given up there, too."""
