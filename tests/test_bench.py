@@ -19,6 +19,7 @@ BENCHMARKS = [
     "journald_speed",
     "logging_speed",
     "otel_etw_speed",
+    "otlp_speed",
     "reading_speed",
     "shipping_speed",
     "stdlib_speed",

@@ -30,6 +30,7 @@ import import_cost
 import journald_speed
 import logging_speed
 import otel_etw_speed
+import otlp_speed
 import reading_speed
 import shipping_speed
 import stdlib_speed
@@ -48,6 +49,7 @@ BENCHMARKS = (
     etw_speed,
     etl_speed,
     otel_etw_speed,
+    otlp_speed,
     journald_speed,
     stdlib_speed,
     wrapper_speed,
@@ -230,7 +232,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 0
     interpreter = this_interpreter()
     folder = ROOT / ".venvs" / f"{interpreter.version}-bench"
-    python = prepare(folder, interpreter, "bench,cli")
+    python = prepare(folder, interpreter, "bench,cli,collector,otel")
     size = Size.quick() if options.quick else Size.full()
     with tempfile.TemporaryDirectory() as files:
         answers = measure(
