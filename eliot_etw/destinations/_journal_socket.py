@@ -18,6 +18,7 @@ from eliot_etw._counter import Counter
 SOCKET_PATH: Final = "/run/systemd/journal/socket"
 MAX_WAIT_S: Final = 0.1
 _LEAST_WAIT_S: Final = 0.001
+_TRY_AGAIN_S: Final = 0.005
 
 _NAMESPACE_PATH: Final = "/run/systemd/journal.{}/socket"
 # As much as systemd's own library asks for, so that a burst finds room; the system may give less.
@@ -164,7 +165,7 @@ class JournalSocket:
                 return
 
     def _wait_for_room(self, deadline: float) -> None:
-        """Wait until the journal may take an entry. Raises OSError if nobody is to wait longer."""
+        """Wait for a moment, until there may be room. Raises OSError if it is enough."""
         left_s = deadline - monotonic()
         fd = self._socket.fileno()
         if left_s <= 0 or fd < 0 or self.send_now == self._probe:
@@ -173,8 +174,9 @@ class JournalSocket:
         # does, would have it wait anew each time.
         room = select.poll()  # type: ignore[attr-defined,unused-ignore] # not on Windows
         room.register(fd, select.POLLOUT)  # type: ignore[attr-defined,unused-ignore] # likewise
-        if not room.poll(left_s * 1000):
-            self._give_up()
+        # To be tried again now and then all the same: long before the system says that there is
+        # room, which is when the journal has read nearly all of it, there is some.
+        room.poll(min(left_s, _TRY_AGAIN_S) * 1000)
 
     def _connect_anew(self, error: OSError) -> None:
         """Find the journal again. Raises OSError if that is not what is wrong, or it is gone."""

@@ -440,6 +440,28 @@ class TestFaults:
         assert log.failed
         assert log.lost() == 0
 
+    def test_full_for_a_moment(self, journal):
+        """A journal that is only slow loses nothing, however large the entries are."""
+        log = Log(journal, max_wait_s=30)
+        stopping = threading.Event()
+
+        def slow_down():
+            while not stopping.wait(0.002):
+                journal.stop()
+                stopping.wait(0.02)
+                journal.go_on()
+
+        slow = threading.Thread(target=slow_down)
+        slow.start()
+        try:
+            log.log(2_000)
+            log.log(100, text="x" * 140_000)
+            log.log(100, text="x" * 600_000)
+        finally:
+            stopping.set()
+            slow.join()
+        assert (log.lost(), log.failed) == (0, [])
+
     def test_full_under_signals(self, journal):
         """Signals that come again and again, as a profiler's do, do not have it wait for ever."""
         log = Log(journal, max_wait_s=0.05)
@@ -466,7 +488,7 @@ class TestFaults:
         journal.end()
         journal.start()
         journal.run("sh", "-c", "cat /dev/zero > /run/log/journal/fill 2>&1 || true")
-        log = Log(journal)
+        log = Log(journal, max_wait_s=60)
         log.log(300, text="".join(map(str, range(30_000))))
         journal.run("rm", "/run/log/journal/fill")
         log.log(1, text="at last")
