@@ -2,7 +2,7 @@
 
 Run as a program, it prints its port, serves until its standard input ends, and gets its settings
 as JSON: ``knows`` is ``both``, ``eliot`` or ``otel``; ``log`` is the file for messages, ``spans``
-where spans are sent to.
+where OpenTelemetry sends spans to, and ``tree`` where Eliot does.
 """
 
 import json
@@ -18,7 +18,8 @@ from fastapi import FastAPI, Request
 from sqlalchemy import create_engine, text
 from sqlalchemy.pool import StaticPool
 
-from eliot_etw import Action, current_action, start_action, to_file
+from eliot_etw import Action, add_destinations, current_action, start_action, to_file
+from eliot_etw.destinations import OtlpDestination
 
 TASK_ID = "x-eliot-task-id"
 
@@ -65,6 +66,7 @@ def instrument(app, engine, knows, spans, name):
     from opentelemetry.instrumentation.fastapi import FastAPIInstrumentor
     from opentelemetry.instrumentation.httpx import HTTPXClientInstrumentor
     from opentelemetry.instrumentation.logging import LoggingInstrumentor
+    from opentelemetry.instrumentation.requests import RequestsInstrumentor
     from opentelemetry.instrumentation.sqlalchemy import SQLAlchemyInstrumentor
     from opentelemetry.sdk._logs import LoggerProvider
     from opentelemetry.sdk.resources import Resource
@@ -83,11 +85,12 @@ def instrument(app, engine, knows, spans, name):
         tracing.add_span_processor(EliotSpanProcessor())
         logs.add_log_record_processor(EliotLogRecordProcessor())
         propagate.set_global_textmap(EliotPropagator())
-    tracing.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(spans)))
+    tracing.add_span_processor(SimpleSpanProcessor(OTLPSpanExporter(f"{spans}/v1/traces")))
     trace.set_tracer_provider(tracing)
     _logs.set_logger_provider(logs)
     FastAPIInstrumentor.instrument_app(app)
     HTTPXClientInstrumentor().instrument()
+    RequestsInstrumentor().instrument()  # which the exporters make their requests with
     SQLAlchemyInstrumentor().instrument(engine=engine)
     LoggingInstrumentor().instrument()
 
@@ -98,6 +101,7 @@ def main(name, settings):
     app, engine = make_app(knows)
     if knows != "otel":
         to_file(settings["log"])
+        add_destinations(OtlpDestination(endpoint=settings["tree"], service_name=name))
     if knows != "eliot":
         instrument(app, engine, knows, settings["spans"], name)
     server = uvicorn.Server(uvicorn.Config(app, log_config=None))

@@ -1,5 +1,6 @@
 """Tests of several services, with OpenTelemetry's instrumentation of their libraries: one tree."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -27,9 +28,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from eliot_etw import _names as names
-from eliot_etw._trace_context import parse_traceparent, trace_id_of
-from eliot_etw.otlp._model import Span
-from eliot_etw.otlp._spans_of import SpanMaker
+from eliot_etw._trace_context import parse_traceparent, span_id_of, trace_id_of
 from eliot_etw.parse import Parser
 from eliot_etw.sources import FileSource
 from tests._tracing import paths, starts
@@ -60,7 +59,10 @@ class Receiver:
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.take(ExportTraceServiceRequest.FromString(body))
+                if self.headers.get("Content-Encoding") == "gzip":
+                    body = gzip.decompress(body)
+                if self.path == "/v1/traces":
+                    receiver.take(ExportTraceServiceRequest.FromString(body))
                 answer = ExportTraceServiceResponse().SerializeToString()
                 self.send_response(200)
                 self.send_header("Content-Type", "application/x-protobuf")
@@ -72,7 +74,7 @@ class Receiver:
                 pass
 
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self.server.server_address[1]}/v1/traces"
+        self.url = f"http://127.0.0.1:{self.server.server_address[1]}"
         Thread(target=self.server.serve_forever, daemon=True).start()
 
     def take(self, request):
@@ -103,9 +105,9 @@ class Service:
         log: The file with its messages.
     """
 
-    def __init__(self, name, knows, folder, spans):
+    def __init__(self, name, knows, folder, spans, tree):
         self.log = folder / f"{name}.jsonl"
-        settings = {"knows": knows, "log": str(self.log), "spans": spans}
+        settings = {"knows": knows, "log": str(self.log), "spans": spans, "tree": tree}
         self._process = subprocess.Popen(
             [sys.executable, "-m", "tests._shop", name, json.dumps(settings)],
             cwd=ROOT,
@@ -118,8 +120,13 @@ class Service:
         """Wait until it is there."""
         self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
 
+    def end(self):
+        """Have it end, and see that it did so well."""
+        self.stop()
+        assert self._process.returncode == 0
+
     def stop(self):
-        """Have it end."""
+        """Have it end, if it has not."""
         try:
             self._process.communicate(timeout=60)
         except subprocess.TimeoutExpired:
@@ -132,18 +139,18 @@ class Service:
 def system(tmp_path_factory):
     """Have each kind of service ask each other kind once, and return what was logged and sent."""
     folder = tmp_path_factory.mktemp("shop")
-    receiver = Receiver()
+    theirs, ours = Receiver(), Receiver()
     get = build_opener(ProxyHandler({})).open
     with ExitStack() as stack:
-        stack.callback(receiver.server.server_close)
-        stack.callback(receiver.server.shutdown)
-        services = {
-            (role, knows): Service(f"{role} {knows}", knows, folder, receiver.url)
-            for role, knows in sorted(
-                {("front", f) for f, _ in PAIRS} | {("back", b) for _, b in PAIRS}
-            )
-        }
-        for service in services.values():
+        for receiver in (theirs, ours):
+            stack.callback(receiver.server.server_close)
+            stack.callback(receiver.server.shutdown)
+        services = {}
+        for role, knows in sorted(
+            {*(("front", f) for f, _ in PAIRS), *(("back", b) for _, b in PAIRS)}
+        ):
+            service = Service(f"{role} {knows}", knows, folder, theirs.url, ours.url)
+            services[role, knows] = service
             stack.callback(service.stop)
         for service in services.values():
             service.wait()
@@ -151,43 +158,47 @@ def system(tmp_path_factory):
             order = f"{services['front', front].url}/order?at={services['back', back].url}"
             with get(order, timeout=60) as answer:
                 assert {"price": 3, "stock": 7} == json.load(answer)
+        for service in services.values():
+            service.end()
     messages = {
         role_and_kind: list(FileSource(service.log)) if service.log.exists() else []
         for role_and_kind, service in services.items()
     }
-    return System(messages, receiver.spans)
+    return System(messages, theirs.spans, ours.spans)
 
 
 class System:
     """What became of it all.
 
     Attributes:
-        spans: What OpenTelemetry's exporters have sent.
+        theirs: The spans that OpenTelemetry's exporters have sent.
+        ours: Those that our destinations have sent.
     """
 
-    def __init__(self, messages, spans):
+    def __init__(self, messages, theirs, ours):
         self._messages = messages
-        self.spans = spans
+        self.theirs = theirs
+        self.ours = ours
 
     def logged(self, front, back):
         """Return what was logged as one service asked the other: in the first, in the second."""
         logs = self._messages["front", front], self._messages["back", back]
         uuids = [{message["task_uuid"] for message in log} for log in logs if log]
         if "otel" in (front, back):
-            traces = {span.ids[0] for span in self.spans if span.service.endswith(" otel")}
+            traces = {span.ids[0] for span in self.theirs if span.service.endswith(" otel")}
             uuids.append({uuid for uuid in uuids[0] if trace_id_of(uuid) in traces})
         (uuid,) = set.intersection(*uuids)
         return [[message for message in log if message["task_uuid"] == uuid] for log in logs]
 
-    def sent(self, front, back):
-        """Return the spans that were sent then."""
+    def trace_id(self, front, back):
+        """Return the id of the trace that it was."""
         message, *_ = chain(*self.logged(front, back))
-        trace_id = trace_id_of(message["task_uuid"])
-        return [span for span in self.spans if span.ids[0] == trace_id]
+        return trace_id_of(message["task_uuid"])
 
     def span(self, front, back, service, name):
-        """Return one of them, by its service and its name."""
-        (found,) = (s for s in self.sent(front, back) if (s.service, s.name) == (service, name))
+        """Return a span that OpenTelemetry has sent then, by its service and its name."""
+        wanted = self.trace_id(front, back), service, name
+        (found,) = (s for s in self.theirs if (s.ids[0], s.service, s.name) == wanted)
         return found
 
 
@@ -223,18 +234,22 @@ class TestOneTree:
         assert task.is_complete()
 
     def test_export(self, system, front, back):
-        """What is made of the log has the ids of the spans that OpenTelemetry has sent."""
-        sent = system.sent(front, back)
-        for log, service in zip(system.logged(front, back), ("front", "back"), strict=True):
-            maker = SpanMaker()
-            made = [made for message in log for made in maker.add(message)]
-            ours = {
-                span.span_id: (span.name, span.trace_id, span.span_id, span.parent_span_id or "")
-                for span in made
-                if isinstance(span, Span)
-            }
-            theirs = [(span.name, *span.ids) for span in sent if span.service == f"{service} both"]
-            assert theirs == [ours[span_id] for _, _, span_id, _ in theirs]
+        """Each span that OpenTelemetry has sent, our destination has sent with the same ids."""
+        trace_id = system.trace_id(front, back)
+        theirs, ours = (
+            [span for span in spans if span.ids[0] == trace_id]
+            for spans in (system.theirs, system.ours)
+        )
+        of_both = {"front both", "back both"}
+        expected = {repr(span) for span in theirs if span.service in of_both}
+        assert expected <= {repr(span) for span in ours}
+        # And all of it hangs together: there is a span for each parent but that of the first.
+        known = {span.ids[1] for span in (*theirs, *ours)}
+        if back == "eliot":
+            # All that it was told is the place, and not that the action there is a span.
+            (call,) = starts(system.logged(front, back)[0], "GET")
+            known.add(span_id_of(call["task_uuid"], call["task_level"][:-1]))
+        assert [""] == sorted({span.ids[2] for span in (*theirs, *ours)} - known)
 
 
 class TestPlainPeer:
