@@ -127,7 +127,7 @@ def finish_at_exit(holder: Holder) -> None:
 @atexit.register
 def _finish_all() -> None:
     """Finish all of them; first those made last, which may have others inside."""
-    deadline = monotonic() + CLOSE_TIMEOUT_S
+    begin = monotonic()
     for _, holder in sorted(_holding.items(), reverse=True):
         # Some may be told how long they have.
         holder._finish(begin + getattr(holder, "exit_timeout_s", CLOSE_TIMEOUT_S))
@@ -220,14 +220,15 @@ def _copy(value: Any, copies: dict[int, Any]) -> Any:
     if known is not None:
         return known
     copy: Any = value
-    if isinstance(value, dict):
+    kind = type(value)  # not isinstance(), which asks the value for its class: that may raise
+    if issubclass(kind, dict):
         copy = copies[id(value)] = {}
         copy.update((key, _copy(item, copies)) for key, item in list(dict.items(value)))
-    elif isinstance(value, list):
+    elif issubclass(kind, list):
         copy = copies[id(value)] = []
         copy.extend(_copy(item, copies) for item in list.copy(value))
-    elif type(value) is tuple:
+    elif kind is tuple:
         copy = tuple(_copy(item, copies) for item in value)
-    elif type(value) in (set, bytearray):
+    elif kind in (set, bytearray):
         copy = value.copy()
     return copy
