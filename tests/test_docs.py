@@ -39,6 +39,7 @@ WITH_JOURNAL = {DOCS / "destinations" / "journald.md"}
 NOT_RUN = {
     "python3 tools/demo.py": "makes an environment; tests/test_tools.py runs it",
     "python3 tools/test.py": "makes environments, and runs this very test",
+    "python3 tools/services.py": "runs until Ctrl-C; tests/test_services.py tries it",
     "CI=true python3 tools/test.py": "makes environments, and runs this very test",
     ".ci/run": "makes environments, and runs this very test",
     "python3 tools/windows/": "installs Wine; tests/windows runs what is assembled",
