@@ -93,6 +93,23 @@ class TestFields:
         assert len(now) == 6
         assert all(message["timestamp"] > 1_795_181_013.25 for message in now)
 
+    def test_nothing_is_left_out(self, handler, messages):
+        """Each attribute that a record has is a field, or follows from another one."""
+        record = logging.LogRecord(
+            "app", 25, "/app/place.py", 7, "order %s", ("17",), None, "function", "the stack"
+        )
+        vars(record).update(
+            levelname="NOTICE", thread=1234, threadName="worker", process=5678,
+            processName="child", taskName="Task-9", customer="C-17",
+        )  # fmt: skip
+        handler.handle(record)
+        [message] = messages
+        follow = {"msg", "args", "filename", "msecs", "relativeCreated", "exc_info", "exc_text"}
+        for name, value in vars(record).items():
+            assert name in follow or value in message.values(), name
+        assert message["message"] == "order 17"
+        assert message["task_name"] == "Task-9"
+
     def test_stack(self, logger, messages):
         """The stack is there if it was asked for."""
         logger.info("here", stack_info=True)
