@@ -18,7 +18,15 @@ from opentelemetry import context as otel_context
 from opentelemetry import trace
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, Context
 from opentelemetry.sdk.trace import ConcurrentMultiSpanProcessor, SpanLimits, TracerProvider
-from opentelemetry.sdk.trace.sampling import ALWAYS_OFF, Decision, Sampler, SamplingResult
+from opentelemetry.sdk.trace.sampling import (
+    ALWAYS_OFF,
+    Decision,
+    ParentBased,
+    Sampler,
+    SamplingResult,
+    StaticSampler,
+    TraceIdRatioBased,
+)
 from opentelemetry.trace import (
     Link,
     NonRecordingSpan,
@@ -352,6 +360,22 @@ class TestNotRecorded:
         with tracing.tracer.start_as_current_span("span"), start_action(action_type="action"):
             assert not trace.get_current_span().get_span_context().trace_flags.sampled
         assert [("action",)] == paths(messages)
+
+    def test_recorded_only(self, messages):
+        """A span that is recorded is an action, also if it is not sampled and not exported."""
+        tracing = Tracing(sampler=StaticSampler(Decision.RECORD_ONLY))
+        tracing.tracer.start_span("span").end()
+        assert [("span",)] == paths(messages)
+        assert {} == tracing.spans
+
+    def test_sampler_of_actions(self, messages):
+        """Within an action, the sampler for local parents that are sampled decides."""
+        none = TraceIdRatioBased(0)
+        samplers = [ParentBased(none), ParentBased(none, local_parent_sampled=none)]
+        for sampler in samplers:
+            with start_action(action_type="action"):
+                Tracing(sampler=sampler).tracer.start_span("span").end()
+        assert [("action",), ("action",), ("action", "span")] == paths(messages)
 
     def test_in_another_thread(self, messages):
         """The nearest one goes along with the context."""
