@@ -150,9 +150,11 @@ OF_THE_WHOLE = {
     "project",
     "public_api",
     "runs_anywhere",
+    "shipping/system",
     "tools",
     "windows/destination",
     "windows/handler",
+    "windows/opentelemetry",
     "windows/real",
 }
 

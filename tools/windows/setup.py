@@ -43,6 +43,8 @@ PACKAGES = (
     "eliot",
     "hypothesis",
     "jsonschema",
+    "opentelemetry-exporter-otlp-proto-common",
+    "opentelemetry-sdk",
     "orjson",
     "pyetw",
     "pyrsistent",
