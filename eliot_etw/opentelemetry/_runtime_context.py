@@ -32,7 +32,7 @@ class Seen(NamedTuple):
     Attributes:
         span: The span of the context; None if it has none.
         action: The span's action; for a span that is not recorded, that of the nearest one around
-            it. None if there is none.
+            it.
     """
 
     span: Span | None
@@ -45,6 +45,7 @@ class _Attached(NamedTuple):
     context: Token[Context]
     action: Token[Action | None]
     entered: Action
+    is_new: bool
 
 
 _Token: TypeAlias = Any  # opaque to those who keep it; the interface says Token[Context]
@@ -89,11 +90,11 @@ class EliotRuntimeContext(_RuntimeContext):
     def attach(self, context: Context) -> _Token:
         """Make a context the current one, and the action of its span with it."""
         current = CURRENT.get()
-        context, action = (self._loaded or self._spans()).entered(context, current)
+        context, action, is_new = (self._loaded or self._spans()).entered(context, current)
         token = self._wrapped.attach(context)
         if action is None or action is current:
             return token
-        return _Attached(token, CURRENT.set(action), action)
+        return _Attached(token, CURRENT.set(action), action, is_new)
 
     def detach(self, token: _Token) -> None:
         """Make the context and the action the current ones that were so before."""
@@ -108,7 +109,8 @@ class EliotRuntimeContext(_RuntimeContext):
             except ValueError:
                 # In another context than it was attached in, as with a generator's steps.
                 token.entered._leave(token.action)
-            (self._loaded or self._spans()).left(token.entered)
+            if token.is_new:
+                (self._loaded or self._spans()).left(token.entered)
 
 
 def install() -> None:

@@ -43,8 +43,6 @@ REMOTE: Final = "eliot_etw.remote"
 _by_id: WeakValueDictionary[tuple[int, int], Action] = WeakValueDictionary()
 _of_spans: WeakKeyDictionary[Span, Action] = WeakKeyDictionary()
 _of_actions: WeakKeyDictionary[Action, Span] = WeakKeyDictionary()
-
-
 # What `within` returned last, here, and for what.
 _last: ContextVar[tuple[Context, Action, Context] | None] = ContextVar("_last", default=None)
 
@@ -67,6 +65,8 @@ class SpanAction(Action):
         Action.__init__(self, None, task_uuid, level, name)
         self._span = ref(span)
         self.span_context = span.get_span_context()
+        if self.span_context.trace_state:
+            self._tracestate = self.span_context.trace_state.to_header()
         # What the start has said already.
         self.attributes: Mapping[str, object] = {}
         self.links = 0
@@ -178,6 +178,12 @@ def _ids(span_context: SpanContext) -> tuple[int, int]:
     return span_context.trace_id, span_context.span_id
 
 
+def _valid_context_of(span: Span) -> SpanContext | None:
+    """Return the ids of a span, which may be of anybody's making; None if they are none."""
+    found: object = span.get_span_context()
+    return found if isinstance(found, SpanContext) and found.is_valid else None
+
+
 def traceparent_of(span_context: SpanContext) -> TraceParent:
     """Return what the header ``traceparent`` says of a span."""
     return TraceParent(
@@ -208,8 +214,8 @@ def found_in(context: Context) -> Action | Remote | None:
             return around
     if not isinstance(span, Span):
         return around
-    parent = span.get_span_context()
-    if not parent.is_valid:
+    parent = _valid_context_of(span)
+    if parent is None:
         return around
     remote = context.get(REMOTE)
     if isinstance(remote, Remote) and remote.is_of(parent):
@@ -232,7 +238,7 @@ def remote_of(parent: SpanContext) -> Remote:
     return Remote(parent, continuation(None, header.to_string(), state or None))
 
 
-def entered(context: Context, current: Action | None) -> tuple[Context, Action | None]:
+def entered(context: Context, current: Action | None) -> tuple[Context, Action | None, bool]:
     """Find the action that is the current one in a context that is about to be.
 
     Args:
@@ -240,20 +246,22 @@ def entered(context: Context, current: Action | None) -> tuple[Context, Action |
         current: The action that is the current one.
 
     Returns:
-        The context, which knows its action, and the action.
+        The context, which knows its action; the action; and whether it was made here, and is to
+        be given to `left`.
     """
     found = found_in(context)
+    is_new = isinstance(found, Remote)
     action = ContinuedAction(found) if isinstance(found, Remote) else found or current
     span: Any = context.get(_SPAN_KEY)
     seen = context.get(SEEN)
     if action is None or (type(seen) is Seen and seen.span is span and seen.action is action):
-        return context, action
-    return Context({**context, SEEN: Seen(span, action)}), action
+        return context, action, is_new
+    return Context({**context, SEEN: Seen(span, action)}), action, is_new
 
 
 def left(action: Action) -> None:
-    """End an action that nobody else does, if it was started at all."""
-    if type(action) is ContinuedAction and type(action._level) is not _PlaceToTake:
+    """End an action that `entered` made, if it was started at all."""
+    if type(action._level) is not _PlaceToTake:
         action.finish()
 
 
@@ -279,14 +287,14 @@ def _span_of(action: Action, context: Context) -> Span:
     uuid = action.task_uuid
     trace_id = int(trace_id_of(uuid), 16)
     # What was decided about recording holds here, too, even if this is another task.
-    outer = get_current_span(context).get_span_context()
+    outer = _valid_context_of(get_current_span(context))
     span = NonRecordingSpan(
         SpanContext(
             trace_id,
             int(span_id_of(uuid, action._level), 16),
             is_remote=False,
-            trace_flags=outer.trace_flags if outer.is_valid else TraceFlags(SAMPLED),
-            trace_state=outer.trace_state if outer.trace_id == trace_id else None,
+            trace_flags=outer.trace_flags if outer else TraceFlags(SAMPLED),
+            trace_state=outer.trace_state if outer and outer.trace_id == trace_id else None,
         )
     )
     _by_id[_ids(span.get_span_context())] = action

@@ -66,7 +66,7 @@ class EliotLogRecordProcessor(LogRecordProcessor):
         try:
             if was_message(log_record.log_record.attributes or {}):
                 self._ignored.add()
-            elif is_suppressed(get_current()):
+            elif is_suppressed(get_current()) or is_suppressed(log_record.log_record.context):
                 self._suppressed.add()
             else:
                 _log(log_record)

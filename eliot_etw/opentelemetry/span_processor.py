@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from time import time_ns
 from typing import Any, Final, final
 
 from eliot_etw import _names as names
@@ -77,8 +76,9 @@ class EliotSpanProcessor(SpanProcessor):
     def on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Log the start of a span's action. Never raises."""
         try:
-            context = get_current() if parent_context is None else parent_context
-            if is_suppressed(context):
+            here = get_current()
+            context = here if parent_context is None else parent_context
+            if is_suppressed(context) or is_suppressed(here):
                 self._suppressed.add()
             elif action_of(span.get_span_context()) is None:  # not by another processor of ours
                 _start(span, context)
@@ -116,8 +116,6 @@ def _start(span: Span, context: Context) -> None:
     uuid, level = found.place
     action = SpanAction(span, uuid, level, span.name)
     action._parent = around
-    if found.tracestate:
-        action._tracestate = found.tracestate
     attributes = plain(span.attributes or {})
     links = span.links
     action.attributes, action.links = attributes, len(links)
@@ -129,7 +127,7 @@ def _start(span: Span, context: Context) -> None:
         **_links(links),
         names.ACTION_TYPE: span.name,
         names.ACTION_STATUS: names.STARTED,
-        names.TIMESTAMP: seconds(span.start_time or time_ns()),
+        names.TIMESTAMP: seconds(span.start_time or 0),
         names.TASK_UUID: uuid,
         names.TASK_LEVEL: action.next_level(),
     }
@@ -181,7 +179,7 @@ def _end(action: SpanAction, span: ReadableSpan) -> bool:
         _log_event(action, event)
     end[names.ACTION_TYPE] = action.action_type
     end[names.ACTION_STATUS] = status
-    end[names.TIMESTAMP] = seconds(span.end_time or time_ns())
+    end[names.TIMESTAMP] = seconds(span.end_time or 0)
     end[names.TASK_UUID] = action.task_uuid
     end[names.TASK_LEVEL] = action.next_level()
     changed = _changed(action.attributes, span.attributes or {})
@@ -224,7 +222,8 @@ def _failure(span: ReadableSpan, exception: MessageDict) -> MessageDict:
     reason = exception.get(names.REASON, description)
     fields = {**exception, names.EXCEPTION: kind or str(StatusCode.ERROR), names.REASON: reason}
     # Mostly the SDK writes it, out of the same exception.
-    if not f"{kind}: {reason}".endswith(description):
+    short = str(kind).rpartition(".")[2]
+    if description not in ("", reason, f"{kind}: {reason}", f"{short}: {reason}"):
         fields[names.OTEL_STATUS_MESSAGE] = description
     return fields
 

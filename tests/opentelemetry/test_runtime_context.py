@@ -103,6 +103,15 @@ class TestContext:
             assert current_action() is action
             otel_context.detach(token)
 
+    def test_odd_span(self):
+        """A span without ids, of whoever's making, is as none."""
+        with start_action(action_type="action") as action:
+            token = otel_context.attach(set_span_in_context(NonRecordingSpan(None)))
+            assert current_action() is action
+            with start_action(action_type="inner"):
+                assert trace.get_current_span().get_span_context().is_valid
+            otel_context.detach(token)
+
     def test_another_task(self):
         """A task of its own is a trace of its own."""
         with start_action(action_type="action"):

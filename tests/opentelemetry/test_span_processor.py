@@ -307,6 +307,23 @@ class TestRemoteParent:
         levels = {tuple(message["task_level"]) for message in messages}
         assert (1, 10) == (len(starts(messages, names.REMOTE_TASK)), len(levels))
 
+    def test_left_in_another_thread(self, messages):
+        """It ends where the headers came in, and not where the context was taken to."""
+        EliotSpanProcessor()
+        token = otel_context.attach(remote())
+        context = otel_context.get_current()
+
+        def work():
+            inner = otel_context.attach(context)
+            log_message("there")
+            otel_context.detach(inner)
+
+        in_a_thread(work)
+        log_message("here")
+        otel_context.detach(token)
+        said = [m.get("message_type") or m["action_status"] for m in messages]
+        assert ["started", "there", "here", "succeeded"] == said
+
     def test_not_recorded(self, messages):
         """If the sender does not record the trace, nor do we; the tree is one all the same."""
         tracing = Tracing()
@@ -404,8 +421,11 @@ class TestNotRecorded:
         """What an exporter does is neither recorded nor logged, but counted."""
         context = otel_context.set_value(_SUPPRESS_INSTRUMENTATION_KEY, True)
         tracing.tracer.start_span("span", context=context).end()
+        token = otel_context.attach(context)
+        tracing.tracer.start_span("span", context=Context()).end()
+        otel_context.detach(token)
         assert [] == messages
-        assert {"errors": 0, "over": 0, "suppressed": 1} == tracing.processor.stats()
+        assert {"errors": 0, "over": 0, "suppressed": 2} == tracing.processor.stats()
 
 
 class TestFields:
