@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from threading import Lock
@@ -58,6 +59,7 @@ class Collector:
         with ExitStack() as undo:
             settings.state.mkdir(parents=True, exist_ok=True)
             undo.enter_context(own(settings.state / "lock"))
+            (settings.state / "pid").write_text(f"{os.getpid()}\n")
             self._dead_letters = _made(
                 settings, "dead_letters", DeadLetters, settings.dead_letters
             )
