@@ -154,9 +154,13 @@ def drawn_task_id(task_uuid: str, level: Iterable[int]) -> str:
     Args:
         task_uuid: The action's task.
         level: Its place there; empty for the root.
+
+    Returns:
+        ``<task_uuid>@/<n>/<n>`` in ASCII; empty if the task has a name that cannot be sent.
     """
     place = TaskLevel((*level, drawn_position())).to_string()
-    return f"{task_uuid}@{place}".encode("ascii", "backslashreplace").decode()
+    task_id = f"{task_uuid}@{place}".encode("ascii", "backslashreplace").decode()
+    return task_id if _is_sendable(task_id) else ""
 
 
 def valid_tracestate(text: object) -> str:
@@ -270,6 +274,11 @@ def _shortened(value: object) -> str:
     return (value if isinstance(value, str) else safe_repr(value))[:_MOST_LOGGED]
 
 
+def _is_sendable(text: str) -> bool:
+    """Say whether a header, or the environment, can have a text as it is."""
+    return text.isprintable() and not text.startswith(" ")
+
+
 def _place(task_id: object) -> tuple[str, TaskLevel] | None:
     """Read a task id; None if it is none, or not one that we or Eliot make."""
     if not isinstance(task_id, str | bytes) or len(task_id) > _LONGEST_TASK_ID:
@@ -278,7 +287,7 @@ def _place(task_id: object) -> tuple[str, TaskLevel] | None:
         place = parse_task_id(task_id)
     except InvalidTaskID:
         return None
-    return place if max(place[1]) < 2 * FIRST_DRAWN else None
+    return place if _is_sendable(place[0]) and max(place[1]) < 2 * FIRST_DRAWN else None
 
 
 def _parent(traceparent: object) -> TraceParent | None:

@@ -37,10 +37,12 @@ def child_environment(environment: Mapping[str, str] | None = None) -> dict[str,
     if action is None:
         return child
     child.pop(_TRACESTATE, None)
-    child[_TRACEPARENT] = action.traceparent()
-    child[_TASK_ID] = drawn_task_id(action.task_uuid, action.task_level)
-    if action.tracestate:
-        child[_TRACESTATE] = action.tracestate
+    ours = {
+        _TRACEPARENT: action.traceparent(),
+        _TASK_ID: drawn_task_id(action.task_uuid, action.task_level),
+        _TRACESTATE: action.tracestate,
+    }
+    child.update((name, value) for name, value in ours.items() if value)
     return child
 
 

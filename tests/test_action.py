@@ -588,7 +588,9 @@ class TestTraceParent:
         )
         assert said.get("task_id") == (None if task_id is None else str(task_id))
 
-    @pytest.mark.parametrize("task_id", ["x@" + "/1" * 1_024, f"x@/{1 << 52}", b"x@/0"])
+    @pytest.mark.parametrize(
+        "task_id", ["x@" + "/1" * 1_024, f"x@/{1 << 52}", b"x@/0", "x\n@/1", " x@/1"]
+    )
     def test_place_that_nobody_makes(self, messages, task_id):
         """A place that makes every message long, or is beyond all numbers, is not followed."""
         Action.continue_task(task_id=task_id, traceparent=None)

@@ -226,6 +226,11 @@ class TestDrawnTaskID:
         """A task with a name that is not ASCII has one, if not of itself."""
         assert drawn_task_id("\ud800é", ()).isascii()
 
+    @pytest.mark.parametrize("task_uuid", ["a\nb", "a\0", " a", "\x7f"])
+    def test_task_that_cannot_be_sent(self, task_uuid):
+        """What no header can have is not put into one: it would break the request."""
+        assert drawn_task_id(task_uuid, (2,)) == ""
+
 
 class TestTraceState:
     """The header `tracestate`."""

@@ -60,11 +60,9 @@ def outgoing_headers(action: Action | None = None) -> dict[str, str]:
     headers = {
         "traceparent": action.traceparent(),
         TASK_ID: drawn_task_id(action.task_uuid, action.task_level),
+        "tracestate": action.tracestate,
     }
-    state = action.tracestate
-    if state:
-        headers["tracestate"] = state
-    return headers
+    return {name: value for name, value in headers.items() if value}
 
 
 def continue_from(headers: Headers, /, *, trust: Trust = True, **fields: Any) -> Action:
@@ -133,7 +131,7 @@ def _why_not(trust: Trust, request: object) -> str:
     """Say why what came with a request is not to be trusted; nothing if it is."""
     if callable(trust):
         try:
-            trust = trust(request)
+            trust = bool(trust(request))
         except Exception as error:  # noqa: BLE001 - a mistake there must not fail the request
             return f"trust() raised {type(error).__name__}"
-    return "" if trust else "untrusted"
+    return "" if trust is True else "untrusted"

@@ -44,6 +44,11 @@ class TestOutgoing:
         with start_action(action_type="b"):
             assert outgoing_headers(action)["traceparent"] == action.traceparent()
 
+    def test_task_that_cannot_be_sent(self):
+        """A task with a name that no header can have is sent as a trace alone."""
+        action = Action(None, "a\nb", TaskLevel(), "a")
+        assert outgoing_headers(action) == {"traceparent": action.traceparent()}
+
     def test_tracestate(self):
         """What came in with the task is passed on by all that is in it."""
         with Action.continue_task(traceparent=FOREIGN, tracestate="a=1, b=2"):
@@ -171,7 +176,9 @@ class TestTrust:
     }
     CAME: ClassVar = {"traceparent": FOREIGN, "task_id": f"{TASK}@/7", "tracestate": "a=1"}
 
-    @pytest.mark.parametrize("trust", [False, lambda _headers: False, lambda _headers: None])
+    @pytest.mark.parametrize(
+        "trust", [False, lambda _headers: False, lambda _headers: None, None, "yes"]
+    )
     def test_untrusted(self, messages, trust):
         """It is a new task, which says where it would have come from."""
         action = continue_from(self.HEADERS, trust=trust)
