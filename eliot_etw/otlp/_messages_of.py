@@ -12,6 +12,7 @@ from eliot_etw._bridge import LOG_TYPE
 from eliot_etw._extract import beside
 from eliot_etw._json import decode_line, encode_line
 from eliot_etw._levels import LOG_LEVEL, level_number
+from eliot_etw._safe import make_room
 from eliot_etw._task_level import TaskLevel, new_task_uuid
 from eliot_etw._trace_context import FIRST_DRAWN, task_uuid_of
 from eliot_etw.otlp import _attributes as attr
@@ -29,6 +30,9 @@ _ROOT: Final = TaskLevel()
 _LONE: Final = TaskLevel((1,))
 # No honest tree is that deep, and each level of it costs as long as it is.
 _MAX_DEPTH: Final = 1_000
+# What gives a message its place, and what makes it more than a message.
+_OF_PLACE: Final = names.PLACE_FIELDS - {names.TIMESTAMP}
+_RESERVED: Final = _OF_PLACE | {names.ACTION_TYPE}
 _ERROR_TYPE: Final = "error.type"
 # Says nothing any more, and SDKs set it nevertheless.
 _ESCAPED: Final = "exception.escaped"
@@ -126,8 +130,9 @@ def _told(item: _Item) -> tuple[Attributes, str, int]:
     if isinstance(item, Span):
         return item.attributes, item.name, item.start_ns
     attributes = item.attributes
-    if attr.BODY in attributes:
-        attributes = {**attributes, attributes[attr.BODY]: item.body}
+    field = attributes.get(attr.BODY)
+    if isinstance(field, str):
+        attributes = {**attributes, field: item.body}
     return attributes, item.event_name, item.time_ns
 
 
@@ -312,7 +317,7 @@ def _start_message(span: Span, around: str | None) -> MessageDict:
         ours[names.TRACESTATE] = span.trace_state
     if span.resource and around is None:
         ours[names.OTEL_RESOURCE] = span.resource
-    return beside(span.attributes, ours)
+    return _joined(span.attributes, ours, _OF_PLACE)
 
 
 def _end_message(span: Span, events: list[Event]) -> MessageDict:
@@ -336,7 +341,15 @@ def _end_message(span: Span, events: list[Event]) -> MessageDict:
     reason = exception.get(names.REASON, span.status_message)
     if not f"{kind}: {reason}".endswith(span.status_message):
         end[names.OTEL_STATUS_MESSAGE] = span.status_message
-    return beside(also, {**end, **exception, names.EXCEPTION: kind, names.REASON: reason})
+    ours = {**end, **exception, names.EXCEPTION: kind, names.REASON: reason}
+    return _joined(also, ours, _OF_PLACE)
+
+
+def _joined(attributes: Attributes, ours: MessageDict, reserved: frozenset[str]) -> MessageDict:
+    """Join attributes with fields of ours; what is called as those, or reserved, is renamed."""
+    others = attributes.copy()
+    make_room(others, reserved)
+    return beside(others, ours)
 
 
 def _split(attributes: Attributes) -> tuple[Attributes, MessageDict]:
@@ -356,7 +369,7 @@ def _event_message(event: Event) -> MessageDict:
     if event.name == attr.EXCEPTION_EVENT:
         others, exception = _split(others)
         ours = {**ours, names.MESSAGE_TYPE: names.TRACEBACK_TYPE, **exception}
-    return beside(others, ours)
+    return _joined(others, ours, _RESERVED)
 
 
 def _log_message(log: Log) -> MessageDict:
@@ -380,7 +393,7 @@ def _log_message(log: Log) -> MessageDict:
             ours[LOG_LEVEL] = _LOG_LEVELS[(number - 1) // 4]
         if text:
             ours[names.OTEL_SEVERITY] = text
-    return beside(others, ours)
+    return _joined(others, ours, _RESERVED)
 
 
 def _as_log(event: Event, span: Span) -> Log:
