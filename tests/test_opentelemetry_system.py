@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from itertools import chain
 from operator import itemgetter
 from pathlib import Path
-from threading import Thread
+from threading import Thread, Timer
 from types import SimpleNamespace
 from urllib.request import ProxyHandler, build_opener
 
@@ -118,7 +118,12 @@ class Service:
 
     def wait(self):
         """Wait until it is there."""
-        self.url = f"http://127.0.0.1:{int(self._process.stdout.readline())}"
+        giving_up = Timer(120, self._process.kill)
+        giving_up.start()
+        port = self._process.stdout.readline()
+        giving_up.cancel()
+        assert port, "the service did not start"
+        self.url = f"http://127.0.0.1:{int(port)}"
 
     def end(self):
         """Have it end, and see that it did so well."""

@@ -1,5 +1,7 @@
 """Tests of OpenTelemetry's context and the current action, which are kept in step."""
 
+import sys
+
 import pytest
 
 pytest.importorskip("opentelemetry.context")
@@ -12,6 +14,9 @@ from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_s
 
 from eliot_etw import current_action, start_action, start_task
 from eliot_etw.opentelemetry._runtime_context import EliotRuntimeContext, install
+
+# The calls in Python that OpenTelemetry makes to return its context.
+OWN = 2
 
 
 @pytest.fixture(autouse=True)
@@ -138,3 +143,21 @@ class TestContext:
             assert trace.get_current_span() is stray
             assert current_action() is action
             otel_context.detach(token)
+
+    def test_calls(self):
+        """To ask for the context costs one call in Python more, and two within an action."""
+        assert calls_of(otel_context.get_current) == OWN + 1
+        with start_action(action_type="action"):
+            otel_context.get_current()
+            assert calls_of(otel_context.get_current) == OWN + 2
+
+
+def calls_of(function):
+    """Count the calls in Python that a call of a function takes."""
+    calls = []
+    sys.setprofile(lambda frame, event, argument: calls.append(frame) if event == "call" else None)
+    try:
+        function()
+    finally:
+        sys.setprofile(None)
+    return len(calls)

@@ -264,9 +264,10 @@ class TestRemoteParent:
 
     def test_without_a_span(self, tracing, messages):
         """What is logged without one is in an action that was continued, until it is left."""
-        token = otel_context.attach(remote(flags=0))
+        token = otel_context.attach(remote(flags=0, state=TraceState([("vendor", "x")])))
         log_message("before")
-        with start_action(action_type="action"):
+        with start_action(action_type="action") as action:
+            assert "vendor=x" == action.tracestate
             # Nobody records the trace, and this does not change it.
             assert not trace.get_current_span().get_span_context().trace_flags.sampled
         otel_context.detach(token)
