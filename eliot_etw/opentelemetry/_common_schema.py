@@ -32,6 +32,8 @@ KEYWORD: Final = 1
 CRITICAL, ERROR, WARNING, INFO, VERBOSE = range(1, 6)
 NO_ID: Final = 0
 """What OpenTelemetry has for a trace or a span that there is not."""
+ID_BYTES: Final = b"\x10\0%016x"
+"""What becomes the id of a span as it stands in an event, by the operator ``%``."""
 LONGEST_NAME = 200
 INT64: Final = range(-(1 << 63), 1 << 63)
 
@@ -173,11 +175,6 @@ def time_text(time: int) -> str:
     return time_bytes(time)[2:].decode()
 
 
-def id_bytes(span_id: int) -> bytes:
-    """Encode the id of a span as text."""
-    return b"\x10\0%016x" % span_id
-
-
 def head_bytes(trace_id: int, span_id: int, cloud: bytes, time: int) -> bytes:
     """Encode the values of ``__csver__`` and PartA.
 
@@ -234,7 +231,7 @@ class ResourceParts:
     """What a resource says in each of its events.
 
     Attributes:
-        resource: The resource.
+        resource: The resource; None for what no record has.
         cloud: The values of PartA's ``ext_cloud``, encoded.
         cloud_fields: The struct, or nothing.
         attributes: Those attributes that the user named.
@@ -243,10 +240,10 @@ class ResourceParts:
         plans_by_types: The same by these as well.
     """
 
-    def __init__(self, resource: Resource, names: Iterable[str]) -> None:
+    def __init__(self, resource: Resource | None, names: Iterable[str]) -> None:
         """Look through a resource for the attributes of these names, and for the service's."""
         self.resource = resource
-        known = resource.attributes
+        known = {} if resource is None else resource.attributes
         roles = {"role": known.get(_ROLE), "roleInstance": known.get(_ROLE_INSTANCE)}
         given = {name: _cut_role(role) for name, role in roles.items() if role is not None}
         self.cloud = b"".join(_U16(len(role)) + role for role in given.values())

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from eliot_etw._counter import Counter
 from eliot_etw.etw._encode import provider_traits
+from eliot_etw.opentelemetry._common_schema import ResourceParts
 from eliot_etw.opentelemetry._event_output import TraceFile, open_output
 from eliot_etw.opentelemetry._schema_encoder import SchemaEncoder
 
@@ -38,6 +39,8 @@ class EventExporter:
             default_name=event_name,
             is_c_first=is_c_first,
         )
+        # What the last record's resource says: mostly there is but one.
+        self._parts = ResourceParts(None, ())
         self._errors = Counter()
         # Last, when nothing can go wrong any more.
         self._output = open_output(provider_name, file=file, group=group)

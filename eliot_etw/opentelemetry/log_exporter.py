@@ -148,7 +148,9 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
         body, text, name = log.body, log.severity_text, log.event_name or None
         event_name = name if name and self._uses_record_names else self._event_name
         trace_id = log.trace_id or NO_ID
-        parts = self._encoder.parts_of(resource)
+        parts = self._parts
+        if parts.resource is not resource:
+            parts = self._parts = self._encoder.parts_of(resource)
         head = head_bytes(trace_id, log.span_id or NO_ID, parts.cloud, time)
         values = items.values()
         shape = (

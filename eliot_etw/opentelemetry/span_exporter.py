@@ -12,6 +12,7 @@ from eliot_etw._require import require
 from eliot_etw._safe import name_beside
 from eliot_etw.etw._activity import activity_id
 from eliot_etw.opentelemetry._common_schema import (
+    ID_BYTES,
     KEYWORD,
     NO_ID,
     UNFIT,
@@ -25,7 +26,6 @@ from eliot_etw.opentelemetry._common_schema import (
     UInt8,
     descriptor,
     head_bytes,
-    id_bytes,
     json_text,
     time_bytes,
     time_text,
@@ -174,17 +174,19 @@ class EtwSpanExporter(EventExporter, SpanExporter):
 
     def _encode(self, span: ReadableSpan, time: int) -> Encoded:
         """Make the event of a span that has ended."""
-        items, links = _attributes_of(span), _links_of(span)
+        items, links = _attributes_of(span), span.links if getattr(span, "_links", True) else ()
         context, parent, status = span.context, span.parent, span.status
         start, message = span.start_time or time, status.description or None
-        parts = self._encoder.parts_of(span.resource)
+        parts = self._parts
+        if parts.resource is not span.resource:
+            parts = self._parts = self._encoder.parts_of(span.resource)
         head = head_bytes(context[_TRACE_ID], context[_SPAN_ID], parts.cloud, time)
         values = items.values()
         own = (
             span.name,
             span.kind._value_,
             time_bytes(start),
-            None if parent is None else id_bytes(parent.span_id),
+            None if parent is None else ID_BYTES % parent.span_id,
             _links_text(links) if links else None,
             message,
             status.status_code is not StatusCode.ERROR,
@@ -212,7 +214,7 @@ class EtwSpanExporter(EventExporter, SpanExporter):
         context, parent = span.context, span.parent
         parts = self._encoder.parts_of(span.resource)
         head = head_bytes(context.trace_id, context.span_id, parts.cloud, time)
-        parent_id = None if parent is None else id_bytes(parent.span_id)
+        parent_id = None if parent is None else ID_BYTES % parent.span_id
         own = span.name, span.kind._value_, time_bytes(time), parent_id
         shape = (_START_NAME, parent is None)
         plan = parts.plans.get(shape)
@@ -254,11 +256,6 @@ def _attributes_of(span: ReadableSpan) -> dict[str, Any]:
         if events:
             items[name_beside(_EVENTS, items)] = Json(json_text([*map(_event, events)]))
     return items
-
-
-def _links_of(span: ReadableSpan) -> Sequence[Link]:
-    """Return the links of a span."""
-    return span.links if getattr(span, "_links", True) else ()
 
 
 def _event(event: Event) -> dict[str, Any]:
