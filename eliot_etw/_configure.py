@@ -257,7 +257,10 @@ def _made_of(plan: _Plan) -> Configuration:
     with ExitStack() as undo:
         made = tuple(_made(step, wrappers, undo) for step, wrappers in plan.destinations)
         # From here on, nothing fails.
+        before = DESTINATIONS._global_fields
+        hidden = {name: before[name] for name in before.keys() & plan.fields.keys()}
         DESTINATIONS.add_global_fields(**plan.fields)
+        undo.callback(DESTINATIONS.add_global_fields, **hidden)
         undo.callback(DESTINATIONS.remove_global_fields, *plan.fields)
         for destination in made:
             undo.callback(_remove, destination)

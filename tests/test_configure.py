@@ -8,7 +8,14 @@ from uuid import UUID
 
 import pytest
 
-from eliot_etw import _logger, configure, log_message, start_action
+from eliot_etw import (
+    _logger,
+    add_destinations,
+    add_global_fields,
+    configure,
+    log_message,
+    start_action,
+)
 from eliot_etw._settings import parameters_of
 from eliot_etw.destinations import (
     BackgroundDestination,
@@ -162,6 +169,16 @@ class TestFields:
         with configure({"destinations": [MEMORY]}) as made:
             log_message("app:x")
         assert "program" not in kept(made)[0]
+
+    def test_of_the_program(self):
+        """Those that the program had set are hidden meanwhile, and there again afterwards."""
+        add_global_fields(program="mine", host="a")
+        with configure({"fields": {"program": "shop"}, "destinations": [MEMORY]}) as made:
+            log_message("app:x")
+        add_destinations(after := MemoryDestination())
+        log_message("app:y")
+        assert [kept(made)[0][name] for name in ("program", "host")] == ["shop", "a"]
+        assert [after.messages[0][name] for name in ("program", "host")] == ["mine", "a"]
 
 
 class TestLogging:
