@@ -14,16 +14,17 @@ class Tracing:
 
     Attributes:
         processor: Makes actions of them.
+        provider: Where they come from.
         tracer: Makes them.
     """
 
     def __init__(self, **options):
         self.processor = EliotSpanProcessor()
         self._exporter = InMemorySpanExporter()
-        provider = TracerProvider(shutdown_on_exit=False, **options)
-        provider.add_span_processor(self.processor)
-        provider.add_span_processor(SimpleSpanProcessor(self._exporter))
-        self.tracer = provider.get_tracer("shop.tests", "1.2")
+        self.provider = TracerProvider(shutdown_on_exit=False, **options)
+        self.provider.add_span_processor(self.processor)
+        self.provider.add_span_processor(SimpleSpanProcessor(self._exporter))
+        self.tracer = self.provider.get_tracer("shop.tests", "1.2")
 
     @property
     def spans(self):

@@ -2,6 +2,8 @@
 
 import gzip
 import json
+import logging
+import socket
 import subprocess
 import sys
 from contextlib import ExitStack
@@ -20,18 +22,25 @@ pytest.importorskip("opentelemetry.proto")
 pytest.importorskip("opentelemetry.instrumentation.fastapi")
 pytest.importorskip("opentelemetry.instrumentation.httpx")
 pytest.importorskip("opentelemetry.instrumentation.logging")
+pytest.importorskip("opentelemetry.instrumentation.requests")
 pytest.importorskip("opentelemetry.instrumentation.sqlalchemy")
 
+from opentelemetry.instrumentation.logging.handler import LoggingHandler
+from opentelemetry.instrumentation.requests import RequestsInstrumentor
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTraceServiceRequest,
     ExportTraceServiceResponse,
 )
+from opentelemetry.sdk._logs import LoggerProvider
 
 from eliot_etw import _names as names
+from eliot_etw import add_destinations, log_message
 from eliot_etw._trace_context import parse_traceparent, span_id_of, trace_id_of
+from eliot_etw.destinations import OtlpDestination
+from eliot_etw.opentelemetry import EliotLogRecordProcessor
 from eliot_etw.parse import Parser
 from eliot_etw.sources import FileSource
-from tests._tracing import paths, starts
+from tests._tracing import Tracing, paths, starts
 
 ROOT = Path(__file__).resolve().parents[1]
 # Who asks whom.
@@ -274,3 +283,39 @@ class TestPlainPeer:
         (start,) = starts(system.logged("otel", "both")[1], "GET /stock")
         parent = parse_traceparent(start[names.TRACEPARENT])
         assert client.ids[:2] == (parent.trace_id, parent.parent_id)
+
+
+class TestNoLoops:
+    """What exporters do to send a tree does not become part of it."""
+
+    @pytest.fixture
+    def records(self, monkeypatch):
+        """Give the root logger handlers of its own."""
+        root = logging.getLogger()
+        monkeypatch.setattr(root, "handlers", [])
+        level = root.level
+        root.setLevel(logging.DEBUG)
+        yield root
+        root.setLevel(level)
+
+    def test_dead_receiver(self, records, messages):
+        """Requests, log records and failures of exporters are neither spans nor sent."""
+        with socket.create_server(("127.0.0.1", 0)) as dead:
+            endpoint = f"http://127.0.0.1:{dead.getsockname()[1]}"
+        tracing, logs = Tracing(), LoggerProvider(shutdown_on_exit=False)
+        of_logs = EliotLogRecordProcessor()
+        logs.add_log_record_processor(of_logs)
+        records.addHandler(LoggingHandler(logger_provider=logs))
+        otlp = OtlpDestination(endpoint=endpoint, timeout_s=1)
+        add_destinations(otlp)
+        RequestsInstrumentor().instrument(tracer_provider=tracing.provider)
+        try:
+            with tracing.tracer.start_as_current_span("span"):
+                log_message("hello")
+            assert otlp.flush(60)
+        finally:
+            RequestsInstrumentor().uninstrument()
+            otlp.close()
+        assert [("span",), ("span", "hello")] == paths(messages)
+        assert (3, 0) == (otlp.stats()["failed"], otlp.stats()["delivered"])
+        assert of_logs.stats()["suppressed"] > 0
