@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry import trace
 from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.sdk._logs import LoggerProvider, ReadableLogRecord
 from opentelemetry.sdk._logs.export import (
     BatchLogRecordProcessor,
@@ -31,6 +32,7 @@ from eliot_etw.opentelemetry import EtwLogExporter, EtwLogRecordProcessor
 from eliot_etw.testing import RecordingEtw
 from tests.etw._schemas import PATIENT
 from tests.opentelemetry._by_hand import JSON, UNSIGNED, build, microsoft
+from tests.opentelemetry._calls import calls_of
 
 __all__ = ["microsoft"]
 
@@ -590,6 +592,21 @@ class TestProcessor:
         assert not logger.enabled()
         assert (0, 0) == (len(etw.events), etw.unwanted)
         assert 0 == exporter.stats()["errors"] == exporter.stats()["written"]
+
+    def test_calls(self, etw):
+        """A record takes so many calls of Python's, and one while nobody listens."""
+        exporter = EtwLogExporter(PROVIDER)
+        processor = EtwLogRecordProcessor(exporter)
+        made = in_span(body="b", attributes={"a": 1, "b": "c"})
+        made.log_record.attributes = BoundedAttributes(10, made.log_record.attributes)
+        processor.on_emit(made)
+        called = calls_of(lambda: processor.on_emit(made))
+        ours = [
+            "on_emit", "write", "is_enabled", "_encode", "copy", "head_bytes", "encode", "write",
+        ]  # fmt: skip
+        assert ours == called[: called.index("_write")]
+        etw.disable()
+        assert ["on_emit"] == calls_of(lambda: processor.on_emit(made))
 
     def test_some_listen(self, etw):
         """What nobody wants is not made; the SDK is told what is wanted."""

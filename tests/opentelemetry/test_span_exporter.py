@@ -37,6 +37,7 @@ from eliot_etw.opentelemetry._common_schema import json_text
 from eliot_etw.testing import RecordingEtw
 from tests.etw._schemas import PATIENT
 from tests.opentelemetry._by_hand import BOOLEAN, JSON, UNSIGNED, build, microsoft
+from tests.opentelemetry._calls import calls_of
 
 __all__ = ["microsoft"]
 
@@ -540,6 +541,14 @@ class TestProcessor:
         assert SUCCESS == exporter.export([span()])
         assert exporter.write_start(span())
         assert (0, 0, 0) == (len(etw.events), etw.unwanted, exporter.stats()["errors"])
+
+    def test_calls(self, etw):
+        """While nobody listens, a span takes one call of Python's when it ends."""
+        exporter = EtwSpanExporter(PROVIDER)
+        processor = EtwSpanProcessor(exporter)
+        made = span(attributes={"a": 1})
+        etw.disable()
+        assert ["on_end"] == calls_of(lambda: processor.on_end(made))
 
     def test_threads(self, etw):
         """Spans of several threads do not mix."""
