@@ -111,7 +111,7 @@ class Session:
     @property
     def is_done(self) -> bool:
         """Whether all that was put in is acknowledged, or given up."""
-        return self._held is None and not len(self.spool)
+        return self._held is None and not self.sender.is_waiting
 
     def may_end(self, waited_s: float) -> bool:
         """Say whether there is no sense in waiting any longer at the end.

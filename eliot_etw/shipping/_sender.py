@@ -145,13 +145,15 @@ class _Stream(Generic[_S]):
         while self.under_way and (
             self.under_way[0].last <= through or self.under_way[0].is_refused
         ):
-            each = self.under_way.popleft()
+            each = self.under_way[0]
             self._bytes_under_way -= each.size_bytes
             released = self.spool.release(each.last)
             if each.is_refused:
                 self.refused += released
             else:
                 self.acknowledged += released
+            # Last, so that who finds nothing under way finds all of it counted.
+            self.under_way.popleft()
 
 
 def _piece_of(entry: Entry, at: int, welcome: Welcome) -> tuple[int, int, bytes]:
@@ -258,6 +260,11 @@ class Sender:
         return self.is_connected and (
             self._welcome is None or bool(self._own.under_way) or self._other is not None
         )
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything of ours is not acknowledged, or just being counted."""
+        return bool(len(self._own.spool) or self._own.under_way)
 
     @property
     def is_recovering(self) -> bool:
