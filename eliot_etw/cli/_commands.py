@@ -30,6 +30,8 @@ Examples:
   eliot-etw stats app.log
   eliot-etw tree trace.etl
   eliot-etw tree journal:unit=shop.service,since=-1h
+  eliot-etw tree 'sqlite:messages.sqlite?search=timeout'
+  eliot-etw collect --config collector.yaml
   eliot-etw convert app.log -o app.etl
 """
 

@@ -55,6 +55,8 @@ class Collector:
         self._specs: dict[str, Spec] = {}
         self._http_address: str | None = None
         self._since = monotonic()
+        # What is wrong with the whole of it; mostly nothing.
+        self._problem = ""
         self._counts = {"reloads": 0, "failed_reloads": 0}
         with ExitStack() as undo:
             settings.state.mkdir(parents=True, exist_ok=True)
@@ -140,12 +142,22 @@ class Collector:
                 self._change(settings)
             except InvalidSettings:
                 self._counts["failed_reloads"] += 1
-                self._change(old)
+                self._restore(old)
                 raise
             self.settings = settings
             self._counts["reloads"] += 1
         log_message("collector:reloaded", **self.where())
         self._tell_of_orphans()
+
+    def _restore(self, old: Settings) -> None:
+        """Make it what it was, after other settings could not be."""
+        try:
+            self._change(old)
+        except InvalidSettings as error:
+            # Such as a sink that hangs, and so lets nobody have its folder. Nothing is taken, and
+            # so nothing lost, until somebody does something about it.
+            self._problem = f"neither new nor old settings could be made: {error}"
+            log_message("collector:not_restored", log_level="critical", reason=str(error))
 
     def _change(self, new: Settings) -> None:
         """End what has other settings now, and make what is new."""
@@ -159,6 +171,7 @@ class Collector:
             self._http.close()
             self._http = None
         self._make(new)
+        self._problem = ""
 
     def _tell_of_orphans(self) -> None:
         """Say which folders have messages for sinks that are no more."""
@@ -205,7 +218,7 @@ class Collector:
         figures += [Figure(name, value) for name, value in self._counts.items()]
         figures.append(Figure("dead_letters", self._dead_letters.count))
         figures.append(Figure("uptime_seconds", int(monotonic() - self._since), is_gauge=True))
-        problems = []
+        problems = [self._problem] if self._problem else []
         for name, lane in lanes.items():
             labels = {"sink": name}
             gauges = lane.gauges()

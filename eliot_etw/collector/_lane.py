@@ -34,6 +34,8 @@ _MOST_TRIES: Final = 3
 _IDLE_S: Final = 0.05
 _FLUSH_EVERY_S: Final = 1.0
 _FLUSH_S: Final = 0.2
+# How long each of the last two things may take that a sink does.
+_CLOSE_S: Final = 1.0
 
 Done: TypeAlias = Callable[[], object]
 
@@ -218,8 +220,17 @@ class Lane:
             tries += 1
             self._hold(error, pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
-        with suppress(Exception):
-            self.sink.flush(_FLUSH_S)
+        self._let_go()
+
+    def _let_go(self) -> None:
+        """Close the sink; keep on disk what waits."""
+        for end in (self.sink.flush, self.sink.close):
+            with suppress(Exception):
+                end(_CLOSE_S)
+        with self._changed:
+            self._spill()
+            if self._spool is not None:
+                self._spool.close()
 
     def _next(self) -> Batch | None:
         """Wait for what the sink is to be given next; None at the end."""
@@ -367,16 +378,11 @@ class Lane:
         with self._changed:
             self._stop_at = monotonic() + timeout_s
             self._changed.notify()
-        self._thread.join(timeout_s + _FLUSH_S)
+        self._thread.join(timeout_s + 2 * _CLOSE_S)
         with self._changed:
-            self._spill()
-            left = sum(len(waiting.batch) for waiting in self._queue)
-        if not self._thread.is_alive():  # else the sink does not come back
-            with suppress(Exception):
-                self.sink.close(timeout_s)
-            if self._spool is not None:
-                self._spool.close()
-        return left
+            if self._thread.is_alive():  # its sink does not come back; what it was given may
+                self._spill()
+            return sum(len(waiting.batch) for waiting in self._queue)
 
     def stats(self) -> dict[str, int]:
         """Count what happened, and what waits."""

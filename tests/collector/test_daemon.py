@@ -1,11 +1,14 @@
 """Tests of the collector as a whole, in this process: how it is made, changed and ended."""
 
+import threading
+
 import pytest
 
 pytest.importorskip("zmq")
 pytest.importorskip("yaml")
 pytest.importorskip("msgspec")
 
+from eliot_etw.collector import _daemon
 from eliot_etw.collector._config import Spec, default_settings
 from eliot_etw.collector._daemon import Collector
 from eliot_etw.collector._lane import LaneOptions
@@ -148,6 +151,27 @@ class TestReload:
         assert numbers_in(settings.state / "messages.jsonl") == [1]
         assert figures_of(collector)["failed_reloads",] == 1
 
+    def test_hanging_sink(self, collector, sender, settings, tmp_path, monkeypatch):
+        """A sink that hangs can be changed by nobody: that is told, and nothing is lost."""
+        monkeypatch.setattr(_daemon, "_CHANGE_S", 0.1)
+        sink, hold = collector._lanes["store"].sink, threading.Event()
+        store = sink.store
+        sink.store = lambda batch: hold.wait(30) and store(batch)
+        sender.ship(lines_of(1))
+        try:
+            wait_until(lambda: figures_of(collector)["sink_waiting", "store"])
+            changed = Spec("sqlite", {**settings.sinks["store"].options, "search": False})
+            with pytest.raises(InvalidSettings, match=r"sinks\.store: "):
+                collector.reload(settings._replace(sinks={**settings.sinks, "store": changed}))
+            assert "neither new nor old" in collector.report().problems[0]
+            sender.ship(lines_of(1, start=2), 2)
+            assert sender.hear_a(sender.protocol.Refused).code == "busy"
+        finally:
+            hold.set()
+        wait_until(lambda: _can_be_reloaded(collector, settings))
+        sender.ship(lines_of(1, start=2), 2)
+        sender.wait_for_ack(2)
+
     def test_input(self, collector, settings, shipper):
         """An input whose options change is made anew."""
         changed = Spec("zmq", {"endpoint": "tcp://127.0.0.1:*", "max_senders": 1})
@@ -173,6 +197,15 @@ class TestReload:
         kinds = [message["message_type"] for message in messages]
         assert "collector:orphaned_spool" in kinds
         assert figures_of(collector)["sink_up", "b"] == 1
+
+
+def _can_be_reloaded(collector, settings):
+    """Say whether the collector takes its settings again."""
+    try:
+        collector.reload(settings)
+    except InvalidSettings:
+        return False
+    return not collector.report().problems
 
 
 def _fail(batch):

@@ -27,6 +27,7 @@ SINKS: Final = Kinds(
     "eliot_etw.sinks",
     {
         "jsonlines": "JsonLinesSink",
+        "redis": "RedisSink",
         "sqlite": "SqliteSink",
     },
 )
