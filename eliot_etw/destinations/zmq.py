@@ -11,7 +11,7 @@ from functools import partial
 from math import inf
 from threading import Lock
 from time import monotonic, sleep
-from typing import TYPE_CHECKING, Final, final
+from typing import TYPE_CHECKING, Final, Literal, final
 
 from orjson import dumps
 
@@ -28,9 +28,7 @@ from eliot_etw.shipping._spool_folders import SpoolFolders
 from eliot_etw.typing import JsonDefault, MessageDict
 
 if TYPE_CHECKING:
-    from eliot_etw.destinations._zmq_link import KeyOrFile
     from eliot_etw.destinations._zmq_session import Session
-    from eliot_etw.shipping._protocol import Compression, Format
     from eliot_etw.shipping._spool import WhenFull as WhenSpoolFull
 
 MEMORY_BYTES: Final = 64 << 20
@@ -94,11 +92,11 @@ class ZmqDestination(Queued):
         self,
         endpoint: str,
         *,
-        server_key: KeyOrFile | None = None,
+        server_key: str | bytes | os.PathLike[str] | None = None,
         keys: tuple[str | bytes, str | bytes] | str | os.PathLike[str] | None = None,
         unencrypted: bool = False,
-        format: Format = "json",  # noqa: A002 - what it is everywhere
-        compression: Compression = "",
+        format: Literal["json", "msgpack"] = "json",  # noqa: A002 - what it is everywhere
+        compression: Literal["", "zlib"] = "",
         spool_folder: str | os.PathLike[str] | None = None,
         max_spool_bytes: int | None = None,
         max_queued: int = 10_000,

@@ -17,9 +17,9 @@ pytest.importorskip("msgspec")
 import zmq
 from zmq.auth import create_certificates
 
-from eliot_etw import add_destinations, log_message
+from eliot_etw import add_destinations, configure, log_message
 from eliot_etw.destinations import LevelFilter, ZmqDestination, _zmq_session
-from eliot_etw.exceptions import MissingDependency
+from eliot_etw.exceptions import InvalidSettings, MissingDependency
 from eliot_etw.shipping._protocol import Ack, Batch, Bye, Hello, LevelRule, LevelsInForce
 from tests._collector import Collector, free_endpoint, levels
 from tests._programs import run
@@ -876,6 +876,22 @@ class TestSettings:
         monkeypatch.setitem(sys.modules, package, None)
         with pytest.raises(MissingDependency, match=rf"'{package}'.*eliot-etw\[zmq\]"):
             ZmqDestination("tcp://127.0.0.1:1")
+
+    @pytest.mark.parametrize(
+        ("setting", "words"),
+        [
+            ({"max_queued": "many"}, r"destinations\[0\].max_queued must be"),
+            ({"format": "pickle"}, r"destinations\[0\].format must be"),
+            ({"server_key": 7}, r"destinations\[0\].server_key must be"),
+            ({"colour": "blue"}, r"destinations\[0\].colour is no setting"),
+        ],
+    )
+    def test_configure(self, setting, words):
+        """It can be set up by configure(), which checks the types."""
+        destination = {"kind": "zmq", "endpoint": "tcp://127.0.0.1:1"}
+        configure({"destinations": [destination]}).close()
+        with pytest.raises(InvalidSettings, match=words):
+            configure({"destinations": [{**destination, **setting}]})
 
     def test_import(self):
         """The module itself needs neither."""
