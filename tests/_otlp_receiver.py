@@ -43,6 +43,7 @@ class Receiver:
         self.headers = []
         self.answers = deque()
         self.answer = OK
+        self.is_gone = False
         self.goes_on = threading.Event()
 
     def next_answer(self):
@@ -82,7 +83,7 @@ def http_receiver(port=0):
             body = self.rfile.read(int(self.headers["Content-Length"]))
             receiver.headers.append({name.lower(): text for name, text in self.headers.items()})
             answer = receiver.next_answer()
-            if answer == CLOSE:
+            if answer == CLOSE or receiver.is_gone:
                 self.close_connection = True
                 return
             if answer == OK:
@@ -108,6 +109,7 @@ def http_receiver(port=0):
     try:
         yield receiver
     finally:
+        receiver.is_gone = True
         receiver.goes_on.set()
         server.shutdown()
         server.server_close()

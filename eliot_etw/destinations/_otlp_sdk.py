@@ -230,6 +230,10 @@ class Batches:
         """Have the SDK export what it has, and end; return what will tell that it did."""
         done = self._do(self._processor.shutdown)
         self._jobs.put(None)
+        if not self._handed:
+            # There is nothing to wait for. If the process was forked without Python's knowing, the
+            # SDK waits for a thread that is not there, as long as nothing was handed over.
+            done.set()
         return done
 
     def _do(self, job: Callable[[], object]) -> Signal:

@@ -211,13 +211,17 @@ class _Sender:
         for batches in self._batches.values():
             batches.forget()
 
+    def _notice_fork(self) -> None:
+        """Begin with nothing, if the process was forked without Python's knowing."""
+        if self._pid != os.getpid():
+            self._forget()
+
     def __call__(self, message: MessageDict) -> None:
         """Take a message. Raises what the SDK does, which is nothing that is known."""
         if self._is_over:
             self._dropped.add()
             return
-        if self._pid != os.getpid():  # forked without Python's knowing
-            self._forget()
+        self._notice_fork()
         with self._making:
             # As any reader of the JSON would have it, whatever the program does with its values.
             for item in self._maker.add(decode_line(encode_line(message, self._default))):
@@ -232,6 +236,7 @@ class _Sender:
 
     def flush(self, deadline: float) -> bool:
         """Have everything sent that is finished; say whether it was, or given up."""
+        self._notice_fork()
         if self._is_over:
             return True
         flushed = [batches.flush() for batches in self._batches.values()]
@@ -239,6 +244,7 @@ class _Sender:
 
     def _finish(self, deadline: float) -> None:
         """Send everything, and end; may come twice."""
+        self._notice_fork()
         if self._is_over:
             return
         for batches in self._batches.values():

@@ -248,6 +248,24 @@ class TestIllReceivers:
                 assert destination.stats()["delivered"] == 15
             assert self.numbers(receiver) == list(range(5))
 
+    def test_comes_back(self):
+        """What is logged while there is no receiver is lost, and counted; then all is well."""
+        with http_receiver() as receiver:
+            port = int(receiver.url.rpartition(":")[2])
+            destination = OtlpDestination(endpoint=receiver.url, timeout_s=0.2)
+            add_destinations(destination)
+            self.log(2)
+            assert destination.flush(60)
+        self.log(3)
+        assert destination.flush(60)
+        with http_receiver(port) as receiver:
+            self.log(4)
+            assert destination.flush(60)
+            stats = destination.stats()
+            destination.close()
+        assert (stats["delivered"], stats["failed"]) == (18, 9)
+        assert self.numbers(receiver) == list(range(4))
+
     def test_rejects(self, receiver):
         """What is refused for good is counted as failed; what comes then is delivered."""
         receiver.answers.append(400)
@@ -350,7 +368,7 @@ class TestEnds:
         assert is_permutation(written, messages_of(receiver.items))
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-    @pytest.mark.parametrize("way", ["fork", "multiprocessing"])
+    @pytest.mark.parametrize("way", ["fork", "multiprocessing", "c"])
     def test_fork(self, receiver, tmp_path, way):
         """Parent and child send what each of them logged, once, over connections of their own."""
         written = self.run(receiver, tmp_path, f"fork_by_{way}()")
@@ -368,15 +386,20 @@ def log(actions):
         with start_action(action_type="app:work", number=number):
             log_message("app:step")
 
-def fork_by_fork():
+def fork_by_fork(fork=os.fork):
     log(50)
+    # The child logs to no action of the parent's here, for who forks in C has told nobody.
+    otlp.flush()
+    child = fork()
+    log(50)
+    if child:
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     with start_action(action_type="app:around"):
-        otlp.flush()
-        child = os.fork()
         log(50)
-        if child:
-            assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
-    log(50)
+
+def fork_by_c():
+    import ctypes
+    fork_by_fork(ctypes.PyDLL(None).fork)
 
 def fork_by_multiprocessing():
     log(50)
