@@ -52,6 +52,9 @@ OTEL_SEVERITY: Final = "otel:severity"
 JOURNAL: Final = "journal:"
 # ... and that of a database.
 SQLITE: Final = "sqlite:"
+# ... and that of a stream of Redis, the second with TLS.
+REDIS: Final = "redis:"
+REDIS_TLS: Final = "rediss:"
 
 # What the framework itself puts into every message: where in which tree, and when.
 PLACE_FIELDS: Final = frozenset({TASK_UUID, TASK_LEVEL, TIMESTAMP})

@@ -93,6 +93,8 @@ ONE_EDGE = [
     # Spans and log records, as `otlp` has them, are messages to who reads them.
     *({module, "sources.", "otlp."} for module in ("sources.otlp", "sources._spans")),
     *({mod, "sources.", "etw.", "otlp."} for mod in ("sources.etl", "sources._common_schema")),
+    # What a source and a sink have of one engine is in `shipping`.
+    *({module, "sources.", "shipping."} for module in ("sources.redis",)),
     {"destinations.etl", "destinations.", "etw."},
     {"journald", "destinations."},
     {"destinations.etw", "destinations.", "etw."},
@@ -150,6 +152,7 @@ OF_THE_WHOLE = {
     "project",
     "public_api",
     "runs_anywhere",
+    "services",
     "shipping/system",
     "tools",
     "windows/destination",

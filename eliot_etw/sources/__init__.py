@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eliot_etw.sources.journald import FollowedJournal, JournalSource
     from eliot_etw.sources.merged import merge_by_time
     from eliot_etw.sources.otlp import OtlpJsonSource
+    from eliot_etw.sources.redis import FollowedRedis, RedisSource
     from eliot_etw.sources.sqlite import FollowedSqlite, SqliteSource
 
 _MODULES = {
@@ -25,9 +26,11 @@ _MODULES = {
     "FileSource": "file",
     "FollowedFile": "file",
     "FollowedJournal": "journald",
+    "FollowedRedis": "redis",
     "FollowedSqlite": "sqlite",
     "JournalSource": "journald",
     "OtlpJsonSource": "otlp",
+    "RedisSource": "redis",
     "SqliteSource": "sqlite",
     "merge_by_time": "merged",
 }
@@ -38,9 +41,11 @@ __all__ = [
     "FileSource",
     "FollowedFile",
     "FollowedJournal",
+    "FollowedRedis",
     "FollowedSqlite",
     "JournalSource",
     "OtlpJsonSource",
+    "RedisSource",
     "SqliteSource",
     "merge_by_time",
 ]

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 from itertools import count
+from uuid import uuid4
 
 import pytest
 
@@ -18,7 +19,8 @@ from eliot_etw.destinations import EtlFileDestination, JournaldDestination
 from eliot_etw.etw import EtlWriter
 from eliot_etw.otlp._json import encode_spans
 from eliot_etw.otlp._model import Span
-from tests import _journal
+from eliot_etw.shipping._redis_stream import Item, RedisStream
+from tests import _journal, _services
 from tests.etw._traces import NOW, event, sample
 
 START = 1_750_000_000.0  # which is NOW
@@ -380,3 +382,31 @@ class TestOtlp:
         status, output, errors = call("tree", otlp, log)
         assert (2, 1, 1) == (status, errors.count("cut off"), errors.count("is unfinished"))
         assert "app:m99" in output
+
+
+def test_stream_of_redis(call):
+    """The command reads a stream of Redis by its name."""
+    pytest.importorskip("redis")
+    stream = RedisStream(
+        _services.shared("redis").url, f"test-{uuid4()}", timeout_s=5, feature="a test"
+    )
+    message = {
+        "task_uuid": "a",
+        "task_level": [1],
+        "timestamp": 1.0,
+        "action_type": "app:a",
+        "action_status": "started",
+    }
+    stream.append([Item(encode_line(message)[:-1], "s", 1, "")])
+    stream.close()
+    status, shown, said = call("tree", f"{stream.url}?stream={stream.name}")
+    assert (status, said) == (0, "")
+    assert "app:a" in shown
+
+
+def test_redis_that_is_away(call):
+    """A Redis that is not there is one line, and exit status 2."""
+    pytest.importorskip("redis")
+    status, shown, said = call("tree", "redis://127.0.0.1:1/0")
+    assert (status, shown) == (2, "")
+    assert len(said.splitlines()) == 1

@@ -1,0 +1,191 @@
+"""A stream of Redis with messages in it: each is added once, whatever is tried again."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any, Final, NamedTuple, final
+from urllib.parse import urlsplit, urlunsplit
+
+from eliot_etw._require import require
+
+DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
+DEFAULT_STREAM: Final = "eliot"
+FIELD: Final = b"message"
+"""The field of a stream's entry that has the message, as a line of JSON without its newline."""
+
+# So many messages are added by one script. Meanwhile Redis serves nobody else.
+_AT_ONCE: Final = 500
+# For so long Redis knows which messages of a sender it has, after the last of them.
+_REMEMBERED_S: Final = 30 * 24 * 3600
+# For so long it knows a message that no sender numbers.
+_SEEN_S: Final = 24 * 3600
+# Adds what is not there yet, all of it or nothing: Redis runs nothing else meanwhile, and writes
+# what a script did as one transaction. KEYS: the stream, the messages that nobody numbers, and the
+# last number of each sender. ARGV: how long the stream may become, how long each of the latter two
+# is known, and for each message its sender's place in KEYS (0 without), number, name and line.
+_APPEND: Final = """
+local now = tonumber(redis.call('TIME')[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now - ARGV[2])
+local last = {}
+for i = 3, #KEYS do last[i] = tonumber(redis.call('GET', KEYS[i]) or 0) end
+local repeated = 0
+for i = 4, #ARGV, 4 do
+  local sender, number = tonumber(ARGV[i]), tonumber(ARGV[i + 1])
+  local is_new
+  if sender > 0 then
+    is_new = number > last[sender]
+    if is_new then last[sender] = number end
+  else
+    is_new = redis.call('ZADD', KEYS[2], 'NX', now, ARGV[i + 2]) == 1
+  end
+  if not is_new then
+    repeated = repeated + 1
+  elseif ARGV[1] == '' then
+    redis.call('XADD', KEYS[1], '*', 'message', ARGV[i + 3])
+  else
+    redis.call('XADD', KEYS[1], 'MAXLEN', '~', ARGV[1], '*', 'message', ARGV[i + 3])
+  end
+end
+for i = 3, #KEYS do
+  redis.call('SET', KEYS[i], string.format('%.0f', last[i]), 'EX', ARGV[3])
+end
+return repeated
+"""
+
+
+class Item(NamedTuple):
+    """A message to add.
+
+    Attributes:
+        line: Its JSON.
+        sender: Who numbers it; empty if nobody does.
+        number: Its number there. A sender's numbers grow from one new message to the next.
+        name: What makes it the same when it comes again, if nobody numbers it.
+    """
+
+    line: bytes
+    sender: str
+    number: int
+    name: str
+
+
+@final
+class RedisStream:
+    """One stream of a Redis, to add messages to and to read them from.
+
+    Attributes:
+        name: The stream.
+        url: Where Redis is, without a password, for reports.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        name: str,
+        *,
+        timeout_s: float,
+        feature: str,
+        max_messages: int | None = None,
+    ) -> None:
+        """Check the settings; the first call connects.
+
+        Args:
+            url: Where Redis is: ``redis://host:port/database``, ``rediss://`` with TLS,
+                ``unix://path``; with ``user:password@`` before the host, if it asks for them.
+            name: The stream.
+            timeout_s: How long Redis may take to connect, and for each answer.
+            feature: Who asks, for the report that redis is not installed.
+            max_messages: How many messages the stream keeps, or some more; all if left out.
+
+        Raises:
+            MissingDependency: If redis is not installed.
+            ValueError: If a setting is wrong.
+        """
+        redis: Any = require("redis", feature=feature, extra="redis")
+        if not name:
+            raise ValueError(f"The stream must have a name, got {name!r}. Try {DEFAULT_STREAM!r}.")
+        if max_messages is not None and max_messages < 1:
+            msg = f"max_messages must be at least 1, got {max_messages!r}. Leave it out for all."
+            raise ValueError(msg)
+        if not timeout_s > 0:
+            msg = f"timeout_s must be more than 0, got {timeout_s!r}. Try 5.0."
+            raise ValueError(msg)
+        self.errors: tuple[type[Exception], ...] = (redis.RedisError, OSError)
+        """What the methods raise if Redis cannot be reached, or refuses."""
+        try:
+            self._client: Any = redis.Redis.from_url(
+                url,
+                socket_timeout=timeout_s,
+                socket_connect_timeout=timeout_s,
+                retry=None,
+                client_name="eliot-etw",
+            )
+        except ValueError as error:
+            msg = f"url must be one of Redis, got {without_password(url)!r}: {error}"
+            raise ValueError(msg) from None
+        self.name = name
+        self.url = without_password(url)
+        self._most = "" if max_messages is None else str(max_messages)
+        # In braces is what decides where a key is, if there are several servers.
+        self._seen = f"{{{name}}}:seen"
+        self._script: Any = self._client.register_script(_APPEND)
+
+    def append(self, items: Iterable[Item]) -> int:
+        """Add messages that are not there yet, in this order.
+
+        What it added before it raised is not added again.
+
+        Returns:
+            How many were there already.
+        """
+        repeated = 0
+        rest = iter(items)
+        while some := list(islice(rest, _AT_ONCE)):
+            repeated += self._append(some)
+        return repeated
+
+    def _append(self, items: Sequence[Item]) -> int:
+        keys = [self.name, self._seen]
+        places = {"": 0}
+        arguments: list[Any] = [self._most, _SEEN_S, _REMEMBERED_S]
+        for line, sender, number, name in items:
+            if sender not in places:
+                keys.append(f"{{{self.name}}}:sender:{sender}")
+                places[sender] = len(keys)
+            arguments += (places[sender], number, name, line)
+        repeated: int = self._script(keys=keys, args=arguments)
+        return repeated
+
+    def read(self, after: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """Read messages that were added after another one.
+
+        Args:
+            after: The id of that one; empty to begin with the first.
+            most: How many to read at most.
+
+        Returns:
+            For each its id and its line. Entries that others have added, without a message, have
+            an empty line.
+        """
+        begin = b"(" + after if after else b"-"
+        entries = self._client.xrange(self.name, min=begin, max=b"+", count=most)
+        return [(number, fields.get(FIELD, b"")) for number, fields in entries]
+
+    def close(self) -> None:
+        """Close the connections. A later call connects anew."""
+        self._client.close()
+
+
+def without_password(url: str) -> str:
+    """Return a URL as it may be shown to anybody."""
+    parts = urlsplit(url)
+    _, at, host = parts.netloc.rpartition("@")
+    return urlunsplit(parts._replace(netloc=host)) if at else url
+
+
+def batches(stream: RedisStream, after: bytes, most: int) -> Iterator[list[tuple[bytes, bytes]]]:
+    """Read a stream to its present end, so many messages at a time."""
+    while entries := stream.read(after, most):
+        after = entries[-1][0]
+        yield entries

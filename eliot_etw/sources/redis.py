@@ -1,0 +1,145 @@
+"""Messages read back from a stream of Redis."""
+
+from __future__ import annotations
+
+import errno
+from collections.abc import Iterator
+from typing import Final, final
+from urllib.parse import parse_qsl, urlsplit, urlunsplit
+
+from eliot_etw._json import decode_line
+from eliot_etw._names import REDIS
+from eliot_etw._written import place_of
+from eliot_etw.shipping._redis_stream import (
+    DEFAULT_STREAM,
+    DEFAULT_URL,
+    RedisStream,
+    batches,
+    without_password,
+)
+from eliot_etw.typing import MessageDict
+
+_TIMEOUT_S: Final = 10.0
+# So many messages are read at a time.
+_STEP: Final = 1_000
+
+
+@final
+class RedisSource:
+    """The messages in a stream of Redis, as a `RedisDestination` or a collector adds them.
+
+    Each iteration reads what is there when it begins to end, in bounded memory. It raises
+    `OSError` if Redis cannot be reached, or has something else under that name.
+
+    Args:
+        url: Where Redis is, as ``redis://user:password@host:port/database``.
+        stream: The name of the stream.
+
+    Raises:
+        MissingDependency: If redis is not installed.
+        ValueError: If the URL is none of Redis.
+
+    Attributes:
+        name: What to call it in reports; without a password.
+    """
+
+    def __init__(self, url: str = DEFAULT_URL, *, stream: str = DEFAULT_STREAM) -> None:
+        self._url = url
+        self._stream = stream
+        self.name = f"{without_password(url)}?stream={stream}"
+        self._reader().close()
+
+    @classmethod
+    def named(cls, name: str) -> RedisSource:
+        """Make the source that a command line names.
+
+        >>> RedisSource.named("redis://127.0.0.1:6379/0?stream=eliot").name
+        'redis://127.0.0.1:6379/0?stream=eliot'
+
+        Raises:
+            MissingDependency: If redis is not installed.
+            ValueError: If it names none.
+        """
+        parts = urlsplit(name)
+        options = dict(parse_qsl(parts.query, keep_blank_values=True))
+        stream = options.pop("stream", DEFAULT_STREAM)
+        if options or not stream or not name.startswith(f"{parts.scheme}://"):
+            msg = (
+                f"{REDIS} must be followed by //host:port/database, and perhaps by ?stream=NAME, "
+                f"got {without_password(name)!r}. Write {DEFAULT_URL}?stream={DEFAULT_STREAM}"
+            )
+            raise ValueError(msg)
+        return cls(urlunsplit(parts._replace(query="")), stream=stream)
+
+    def _reader(self) -> _Reader:
+        return _Reader(self._url, self._stream)
+
+    def __iter__(self) -> Iterator[MessageDict]:
+        reader = self._reader()
+        try:
+            yield from reader.messages()
+        finally:
+            reader.close()
+
+    def follow(self) -> FollowedRedis:
+        """Return what reads the same stream as it grows."""
+        return FollowedRedis(self.name, self._reader())
+
+
+@final
+class FollowedRedis:
+    """The messages of a stream that grows, as `RedisSource.follow` makes it.
+
+    Attributes:
+        name: What to call it in reports.
+    """
+
+    def __init__(self, name: str, reader: _Reader) -> None:
+        self.name = name
+        self._reader = reader
+
+    def poll(self) -> Iterator[MessageDict]:
+        """Give what is there and was not given yet; waits for nothing but Redis's answers.
+
+        Raises:
+            OSError: If Redis cannot be reached.
+        """
+        return self._reader.messages()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._reader.close()
+
+
+@final
+class _Reader:
+    """Reads on where it has stopped."""
+
+    def __init__(self, url: str, stream: str) -> None:
+        self._stream = RedisStream(url, stream, timeout_s=_TIMEOUT_S, feature="RedisSource")
+        self._last = b""
+
+    def messages(self) -> Iterator[MessageDict]:
+        """Give the messages that were not given yet."""
+        try:
+            for entries in batches(self._stream, self._last, _STEP):
+                for number, line in entries:
+                    self._last = number
+                    message = _message_of(line)
+                    if message is not None and place_of(message):
+                        yield message
+        except self._stream.errors as error:
+            raise OSError(errno.EIO, f"{self._stream.url}: {error}") from error
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stream.close()
+
+
+def _message_of(line: bytes) -> MessageDict | None:
+    """Read a line; None if it is no message: anybody may add to a stream."""
+    try:
+        message = decode_line(line)
+    except ValueError:
+        return None
+    return message if isinstance(message, dict) else None
