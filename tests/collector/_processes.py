@@ -107,13 +107,13 @@ class CollectorProcess:
         self.config.write_text(config)
         self.program = None
 
-    def start(self, **options):
-        """Start it, and wait until it listens."""
+    def start(self, within=(), **options):
+        """Start it, by a command that runs another one if so, and wait until it listens."""
         path = self.folder / "stderr.txt"
         offset = path.stat().st_size if path.exists() else 0
         with open(path, "ab") as said:
             self.program = subprocess.Popen(
-                [*COLLECT, "--config", str(self.config), "--state", str(self.state)],
+                [*within, *COLLECT, "--config", str(self.config), "--state", str(self.state)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=said,

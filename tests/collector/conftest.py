@@ -26,15 +26,15 @@ def collector(tmp_path):
     """Return a function that prepares collectors; they are ended at the end."""
     made = []
 
-    def collector(sinks, *, more="", inputs="", folder=tmp_path):
-        endpoint = f"ipc://{folder}/in" if hasattr(os, "fork") else "tcp://127.0.0.1:*"
-        assert len(endpoint) < 100
+    def collector(sinks, endpoint=None, *, more="", folder=tmp_path):
+        if endpoint is None:
+            endpoint = f"ipc://{folder}/in" if hasattr(os, "fork") else "tcp://127.0.0.1:*"
+            assert len(endpoint) < 100
         config = f"""\
 http: 127.0.0.1:0
 inputs:
   - kind: zmq
     endpoint: {endpoint}
-{inputs}
 sinks:
 {sinks}
 {more}
