@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from time import monotonic, sleep
 
@@ -31,11 +32,12 @@ from eliot_etw.parse import Parser
 from eliot_etw.sources import FileSource
 from eliot_etw.stdlib import EliotHandler
 from tests._otlp_receiver import CLOSE, HANG, grpc_receiver, http_receiver
-from tests.otlp.test_messages_of import hostile_logs, messages_of
+from tests.otlp.test_messages_of import hostile_logs, messages_of, spans_of
 from tests.test_hostile_values import HOSTILE
 from tests.test_parse import is_permutation, logs
 
 ROOT = Path(__file__).resolve().parents[2]
+UUID = "5b1f5a3e-3c0b-4a8e-9f0d-2f6c1f1d7a10"
 PLACE = {"task_uuid": "u", "task_level": [1], "timestamp": 1.5}
 ENVIRONMENT = {name: text for name, text in os.environ.items() if not name.startswith("OTEL_")}
 
@@ -169,6 +171,24 @@ class TestReadBack:
             {**start, "action_status": "failed", "task_level": [3], "x": value, "reason": value},
         ]
         self.check(log, receiver)
+
+    def test_whole_span(self, receiver):
+        """A receiver gets all that a span has."""
+        place = {"task_uuid": UUID, "timestamp": 1795181013.25, "action_type": "app:work"}
+        links = [{"trace_id": "1" * 32, "span_id": "2" * 16, "attributes": {"a": [1, 2]}}]
+        more = {"otel:links": links, "otel:kind": "server", "otel:scope": "shop"}
+        state = {"eliot:tracestate": "a=b,c=d", "x": [True], "y": 1.5, "z": None}
+        start = {**place, "task_level": [2, 1], "action_status": "started", **more, **state}
+        failed = {"action_status": "failed", "reason": "é", "exception": "app.Error"}
+        log = [
+            start,
+            {**place, "task_level": [2, 2], "action_type": ""},
+            {**place, "task_level": [2, 3], **failed},
+        ]
+        self.check(log, receiver)
+        (expected,), (span,) = spans_of(log), receiver.spans
+        # The SDK says nothing of W3C's flags, but whether the parent is in another process.
+        assert span == replace(expected, flags=0x300, resource=span.resource)
 
     def test_real_program(self, receiver, messages):
         """What real actions log, in several threads and with failures, comes back."""
@@ -342,6 +362,23 @@ class TestEnds:
                 "unfinished": 1,
             }
             assert destination.flush()
+
+    def test_no_more_threads(self, monkeypatch, receiver):
+        """Where no thread can be started, as when the interpreter ends, all is sent just so."""
+        start_any = threading.Thread.start
+
+        def start(thread):
+            if thread.name.startswith("eliot_etw"):
+                raise RuntimeError("can't create new thread at interpreter shutdown")
+            start_any(thread)
+
+        with sending(receiver) as destination:
+            monkeypatch.setattr(threading.Thread, "start", start)
+            with start_action(action_type="app:work"):
+                log_message("app:step")
+            destination.close()
+            monkeypatch.undo()
+            assert destination.stats()["delivered"] == 3
 
     def run(self, receiver, tmp_path, program):
         """Run a program that logs to the receiver and to a file; return what is in the file."""

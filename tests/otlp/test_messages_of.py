@@ -90,8 +90,42 @@ class TestOurs:
         assert sum(map(messages_in, items)) == len(log)
         assert is_permutation(log, messages_of(items))
 
-    def test_told_twice(self):
-        """An event that somebody else put into a span of ours is a message in its action."""
+    @pytest.mark.parametrize(
+        "fields",
+        [
+            {"x": "\ud800", "\ud800": 1, "y": ["\ud800"], "é": "é", "z": ["é"]},
+            {"x": float("nan"), "y": [float("inf")], "z": [1.0, None]},
+            {"x": 2**63, "y": [2**70], "z": -(2**63)},
+            {"x": [[], {}, [1, True]], "y": [], "z": {"": None}},
+            {"": 1, "eliot.json": 2, "eliot.field.": 3, "eliot.end.x": 4, "eliot.task_level": 5},
+            {"message_type": "eliot:message"},
+            {"message_type": "exception", "exception.type": "E"},
+            {"message_type": ["eliot:traceback"], "message": "\ud800"},
+            {
+                "message_type": "eliot:traceback",
+                "exception": ["E"],
+                "reason": "\ud800",
+                "exception.type": "E",
+                "exception.message": 7,
+            },
+        ],
+    )
+    @pytest.mark.parametrize("messages", ["events", "logs", "spans"])
+    def test_odd_fields(self, fields, messages):
+        """Logs of other programs hold what ours do not: it comes back all the same."""
+        place = {"task_uuid": UUID, "timestamp": 1.5}
+        of_action = {**place, "action_type": "a", **fields}
+        log = [
+            {**of_action, "task_level": [1], "action_status": "started"},
+            {**place, **fields, "task_level": [2]},
+            {**of_action, "task_level": [3], "action_status": "failed"},
+            {**place, **fields, "task_level": [4]},
+            {**fields, "task_uuid": 7},
+        ]
+        assert is_permutation(log, messages_of(spans_of(log, messages=messages)))
+
+    def test_added_event(self):
+        """An event that somebody added to a span of ours is a message in its action."""
         start = {
             "task_uuid": UUID,
             "task_level": [1],
