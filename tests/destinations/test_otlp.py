@@ -32,7 +32,7 @@ from eliot_etw.parse import Parser
 from eliot_etw.sources import FileSource
 from eliot_etw.stdlib import EliotHandler
 from tests._otlp_receiver import CLOSE, HANG, grpc_receiver, http_receiver
-from tests.otlp.test_messages_of import hostile_logs, messages_of, spans_of
+from tests.otlp._trees import hostile_logs, messages_of, spans_of
 from tests.test_hostile_values import HOSTILE
 from tests.test_parse import is_permutation, logs
 

@@ -10,15 +10,11 @@ from eliot_etw._json import decode_line, encode_line
 from eliot_etw._trace_context import FIRST_DRAWN, task_uuid_of
 from eliot_etw.otlp._messages_of import MessageMaker
 from eliot_etw.otlp._model import CLIENT, ERROR, OK, UNSET, Event, Link, Log, Span
-from eliot_etw.otlp._spans_of import SpanMaker, messages_in
+from eliot_etw.otlp._spans_of import messages_in
 from eliot_etw.parse import Parser, WrittenMessage
-from tests.destinations.test_contract import json_messages
-from tests.test_parse import damaged_logs, is_permutation, logs, odd_messages, task_of
+from tests.otlp._trees import hostile_logs, messages_of, spans_of
+from tests.test_parse import damaged_logs, is_permutation, logs, task_of
 
-hostile_logs = st.lists(
-    json_messages | st.builds(lambda fields, odd: fields | odd, json_messages, odd_messages),
-    max_size=15,
-)
 options = st.fixed_dictionaries(
     {},
     optional={
@@ -62,21 +58,6 @@ def foreign_traces(draw):
         kind, status = draw(st.integers(1, 5)), draw(st.sampled_from([UNSET, OK]))
         spans.append(a_span(number, parent, kind=kind, status_code=status))
     return draw(st.permutations(spans))
-
-
-def spans_of(log, **options):
-    """Make spans and log records of messages."""
-    maker = SpanMaker(**options)
-    items = [item for message in log for item in maker.add(message)]
-    items += maker.rest()
-    assert maker.held == 0
-    return items
-
-
-def messages_of(items, **options):
-    """Make messages of spans and log records."""
-    maker = MessageMaker(**options)
-    return [message for item in items for message in maker.add(item)] + list(maker.rest())
 
 
 class TestOurs:

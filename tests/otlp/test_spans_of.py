@@ -9,7 +9,7 @@ from eliot_etw._trace_context import span_id_of, task_uuid_of, trace_id_of
 from eliot_etw.otlp import _spans_of
 from eliot_etw.otlp._model import ERROR, INTERNAL, OK, SERVER, UNSET, Link, Log, Span
 from eliot_etw.otlp._spans_of import IS_REMOTE, SpanMaker, messages_in
-from tests.otlp.test_messages_of import messages_of, spans_of
+from tests.otlp._trees import messages_of, spans_of
 from tests.test_parse import is_permutation, logs
 
 UUID = "5b1f5a3e-3c0b-4a8e-9f0d-2f6c1f1d7a10"
