@@ -3,14 +3,18 @@
 import gzip
 import io
 import json
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from eliot_etw._written import place_of
+from eliot_etw.otlp import _attributes
 from eliot_etw.otlp._json import encode_logs, encode_spans
 from eliot_etw.otlp._model import ERROR, Event, Log, Span
 from eliot_etw.sources import OtlpJsonSource, _lines, _sorted
+from tests.otlp import test_json
 
 TRACE = "5b8efff798038103d269b633813fc60c"
 TASK = "5b8efff7-9803-8103-d269-b633813fc60c"
@@ -95,6 +99,66 @@ class TestTree:
     def test_nothing(self):
         """A file in which nothing is has no messages."""
         assert ([], []) == read(b"") == read(b"\n \n")
+
+
+few = {
+    "trace_id": st.integers(1, 2).map(lambda number: f"{number:032x}"),
+    "span_id": st.integers(1, 4).map(lambda number: f"{number:016x}"),
+}
+OURS = [name for name in vars(_attributes).values() if str(name).startswith("eliot.")]
+odd_attributes = st.dictionaries(
+    st.sampled_from([*OURS, "message", "exception.type", "task_uuid", "task_level", "timestamp"]),
+    test_json.values | st.sampled_from(["/1", "/2/1", "", "/", "/0", "[]", "null", "[1.5]", "[["]),
+    max_size=6,
+)
+
+
+@st.composite
+def items(draw, attributes):
+    """Make spans and log records of two traces, with parents in whatever way."""
+    spans = [
+        replace(
+            one,
+            trace_id=draw(few["trace_id"]),
+            span_id=draw(few["span_id"]),
+            parent_span_id=draw(st.none() | few["span_id"]),
+            attributes=draw(attributes),
+        )
+        for one in draw(st.lists(test_json.spans, max_size=4))
+    ]
+    logs = [
+        replace(
+            one,
+            trace_id=draw(st.none() | few["trace_id"]),
+            span_id=draw(st.none() | few["span_id"]),
+            attributes=draw(attributes),
+        )
+        for one in draw(st.lists(test_json.logs, max_size=2))
+    ]
+    return spans, logs
+
+
+class TestAnything:
+    """Whatever spans and log records there are."""
+
+    @given(items(test_json.attributes))
+    def test_each_has_a_place(self, items):
+        """Each span is an action, and no two messages claim one place."""
+        spans, logs = items
+        messages, reports = read(encode_spans(spans) + encode_logs(logs))
+        assert [] == reports
+        places = [(message["task_uuid"], *message["task_level"]) for message in messages]
+        assert len(set(places)) == len(places)
+        told = {(one.trace_id, one.span_id, one.start_ns) for one in spans if one.end_ns}
+        begun = [one for one in messages if one.get("action_status") == "started"]
+        assert len(told) <= len(begun) <= len(spans)
+
+    @given(items(odd_attributes))
+    def test_lookalikes(self, items):
+        """What only pretends to be made of messages of ours does no harm."""
+        spans, logs = items
+        messages, _ = read(encode_spans(spans) + encode_logs(logs))
+        assert all(map(place_of, messages))
 
 
 class TestFiles:
