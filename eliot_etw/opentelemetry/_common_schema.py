@@ -35,7 +35,7 @@ NO_ID: Final = 0
 ID_BYTES: Final = b"\x10\0%016x"
 """What becomes the id of a span as it stands in an event, by the operator ``%``."""
 LONGEST_NAME = 200
-INT64: Final = range(-(1 << 63), 1 << 63)
+_LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
 _VERSION: Final = 0x400
 _ROLE: Final = "service.name"
@@ -132,12 +132,19 @@ def json_text(value: Any) -> str:
     return value_text(value, json_default)
 
 
+def is_plain(value: Any) -> bool:
+    """Say whether a value has a type that a field can have, and fits it."""
+    kind = type(value)
+    return kind in TYPES and (kind is not int or _LEAST <= value <= _MOST)
+
+
 def plain(value: Any) -> Any:
     """Return a value of a type that a field can have, which says the same."""
     if type(value) in _PLAIN:
         return value
-    if isinstance(value, int) and value in INT64:
-        return int(value)
+    if isinstance(value, int):
+        number = int(value)
+        return number if _LEAST <= number <= _MOST else Json(json_text(number))
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, float):

@@ -30,6 +30,7 @@ from eliot_etw.opentelemetry._common_schema import (
     Slot,
     checked_names,
     encode_function,
+    is_plain,
     json_text,
     plain,
     struct_field,
@@ -129,12 +130,15 @@ class SchemaEncoder:
         Raises:
             Exception: If something happens that was not foreseen.
         """
+        given = draft.attributes
+        if not all(map(is_plain, given.values())):
+            draft = draft._replace(attributes={key: plain(value) for key, value in given.items()})
         by_types = (shape, *map(type, draft.attributes.values()))
         try:
             plan = parts.plans_by_types.get(by_types) or self._plan(draft, parts)
             payload = plan.encode(draft.head, draft.attributes.values(), *own)
         except (*UNFIT, InvalidEvent, _Unusual):
-            return self._encode_carefully(draft, parts)
+            return self._encode_carefully(draft._replace(attributes=given), parts)
         parts.plans[shape] = parts.plans_by_types[by_types] = plan
         return plan.metadata, payload
 

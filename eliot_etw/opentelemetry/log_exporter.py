@@ -12,7 +12,6 @@ from eliot_etw.opentelemetry._common_schema import (
     CRITICAL,
     ERROR,
     INFO,
-    INT64,
     KEYWORD,
     NO_ID,
     UNFIT,
@@ -24,6 +23,7 @@ from eliot_etw.opentelemetry._common_schema import (
     Int16,
     descriptor,
     head_bytes,
+    is_plain,
 )
 from eliot_etw.opentelemetry._event_exporter import EventExporter
 from eliot_etw.opentelemetry._event_output import TraceFile
@@ -163,7 +163,7 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
             except UNFIT:
                 pass  # this one is too long, or a number too large
         event_id = items.get(_EVENT_ID)
-        is_id = type(event_id) is int and event_id in INT64
+        is_id = type(event_id) is int and is_plain(event_id)
         part_b = {
             "_typeName": Constant(_TYPE_NAME),
             "body": body,

@@ -5,6 +5,7 @@ import logging
 import os
 import subprocess
 import sys
+from http import HTTPStatus
 from importlib import import_module
 from threading import Thread
 
@@ -440,6 +441,25 @@ class TestLimits:
         assert shown * 2 == found
         assert [*map(type, shown)] * 2 == [*map(type, found)]
 
+    def test_kinds_of_numbers(self, etw, monkeypatch):
+        """Values of a class of a program's own are what they are made of, without a detour."""
+        given = {"status": HTTPStatus.OK, "large": 2**64, "name": Name("ada"), "part": Part(0.5)}
+        exporter = EtwLogExporter(PROVIDER)
+        monkeypatch.setattr(type(exporter._encoder), "_encode_carefully", None)
+        exporter.export([record(attributes=given), record(attributes=given)])
+        expected = {"status": 200, "large": str(2**64), "name": "ada", "part": 0.5}
+        assert [expected] * 2 == [part_c(event) for event in etw.events]
+
+
+class Name(str):
+    """A program's own text."""
+
+    __slots__ = ()
+
+
+class Part(float):
+    """A program's own number."""
+
 
 class Hostile:
     """A value whose methods all raise."""
@@ -456,7 +476,14 @@ class TestHostile:
 
     @pytest.mark.parametrize(
         "attributes",
-        [{"a": Hostile()}, {"a": [Hostile()]}, {"a": {"b": Hostile()}}, {"a": "\ud800"}, None],
+        [
+            {"a": 10**5000},
+            {"a": Hostile()},
+            {"a": [Hostile()]},
+            {"a": {"b": Hostile()}},
+            {"a": "\ud800"},
+            None,
+        ],
     )
     def test_attributes(self, etw, attributes):
         """A value of any kind has an event."""
@@ -588,8 +615,9 @@ class TestProcessor:
         etw.disable()
         monkeypatch.setattr(type(exporter), "_encode", None)
         logger.emit(body="unheard", severity_number=SeverityNumber.FATAL)
-        assert not logger.enabled(severity_number=SeverityNumber.FATAL)
-        assert not logger.enabled()
+        processor = EtwLogRecordProcessor(exporter)
+        assert not processor.enabled(severity_number=SeverityNumber.FATAL)
+        assert not processor.enabled()
         assert (0, 0) == (len(etw.events), etw.unwanted)
         assert 0 == exporter.stats()["errors"] == exporter.stats()["written"]
 
@@ -610,15 +638,16 @@ class TestProcessor:
 
     def test_some_listen(self, etw):
         """What nobody wants is not made; the SDK is told what is wanted."""
-        logger, _ = logger_of()
+        logger, exporter = logger_of()
         etw.enable(level=3)
         for number in (SeverityNumber.INFO4, SeverityNumber.WARN, SeverityNumber.FATAL):
             logger.emit(body=number.name, severity_number=number)
         assert ["WARN", "FATAL"] == [e.decode().as_dict()["PartB"]["body"] for e in etw.events]
         assert 0 == etw.unwanted
-        assert logger.enabled()
-        assert logger.enabled(severity_number=SeverityNumber.WARN)
-        assert not logger.enabled(severity_number=SeverityNumber.INFO)
+        processor = EtwLogRecordProcessor(exporter)
+        assert processor.enabled()
+        assert processor.enabled(severity_number=SeverityNumber.WARN)
+        assert not processor.enabled(severity_number=SeverityNumber.INFO)
 
     def test_keyword(self, etw):
         """Who listens to other keywords gets nothing."""
