@@ -10,6 +10,7 @@ import errno
 import os
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from typing import Final, NamedTuple, final
@@ -65,6 +66,7 @@ class CommitJournal:
         self._path = path
         self._sync = sync
         self._fd = os.open(path, _FLAGS, 0o666)
+        self._rewrite_at = _REWRITE_BYTES
         self.last: Commit | None = None
         self._size = self._read()
         # What a killed process left of a record would hide those that follow.
@@ -112,6 +114,8 @@ class CommitJournal:
         commit = Commit(file, size, dict(marks))
         record = _encode(commit)
         data = _HEADER.pack(len(record), zlib.crc32(record)) + record
+        if self._fd < 0:
+            self._fd = os.open(self._path, _FLAGS, 0o666)
         try:
             if os.write(self._fd, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
@@ -122,27 +126,26 @@ class CommitJournal:
             raise
         self._size += len(data)
         self._keep(commit)
-        if self._size > _REWRITE_BYTES:
+        if self._size > self._rewrite_at:
             self._rewrite()
 
     def _rewrite(self) -> None:
-        """Put a journal with one record in the place of this one."""
+        """Put a journal with one record in the place of this one; if that fails, later."""
+        self._rewrite_at = self._size + _REWRITE_BYTES
         new = self._path.with_name(f"{self._path.name}.new")
         record = _encode(self.last)
-        fd = os.open(new, _FLAGS | os.O_TRUNC, 0o666)
-        try:
-            data = _HEADER.pack(len(record), zlib.crc32(record)) + record
-            os.write(fd, data)
-            os.fsync(fd)
+        data = _HEADER.pack(len(record), zlib.crc32(record)) + record
+        with suppress(OSError):
+            with open(new, "wb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            self.close()  # Windows replaces no file that is open
             os.replace(new, self._path)
-        except OSError:
-            os.close(fd)  # the old one goes on growing; it is tried again with the next record
-            return
-        os.close(self._fd)
-        self._fd, self._size = fd, len(data)
+            self._size, self._rewrite_at = len(data), _REWRITE_BYTES
 
     def close(self) -> None:
-        """Close the file. May be called twice."""
+        """Close the file; a later commit opens it again. May be called twice."""
         fd, self._fd = self._fd, -1
         if fd >= 0:
             os.close(fd)

@@ -82,3 +82,20 @@ def test_senders_are_forgotten(tmp_path, monkeypatch):
         journal.commit(1, 1, {sender: 1})
     journal.close()
     assert [*journal.last.marks] == ["a", "c"]
+
+
+def test_cannot_be_written_anew(tmp_path, monkeypatch):
+    """If that is not possible it goes on growing, and tries again later."""
+    monkeypatch.setattr(_commits, "_REWRITE_BYTES", 1000)
+    path = tmp_path / "commits"
+    (tmp_path / "commits.new").mkdir()
+    journal = CommitJournal(path, sync=False)
+    for number in range(200):
+        journal.commit(1, number, {"a": number})
+    assert path.stat().st_size > 2000
+    (tmp_path / "commits.new").rmdir()
+    for number in range(200, 300):
+        journal.commit(1, number, {"a": number})
+    journal.close()
+    assert path.stat().st_size < 2000
+    assert reopened(path) == (1, 299, {"a": 299})
