@@ -294,6 +294,8 @@ class TestLargeLogs:
             ("endless", ["stats"]),
             ("giant", ["tree"]),
             ("giant", ["tree", "--json"]),
+            ("endless", ["convert", "--to", "otlp-json", "-o", os.devnull]),
+            ("tasks", ["convert", "--to", "etl", "-o", os.devnull]),
         ],
     )
     def test_flat(self, shape, arguments, tmp_path):
