@@ -27,6 +27,7 @@ LAYERS = [
         "_safe",
         "_settings",
         "_task_level",
+        "_temporary",
         "_trace_context",
         "_written",
         "exceptions",

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import errno
 import pickle
-import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
 from operator import itemgetter
-from typing import Any, Final, Generic, TypeVar, final
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar, final
 
 from eliot_etw._json import decode_line, encode_carefully
+from eliot_etw._temporary import temporary_database, writing
+
+if TYPE_CHECKING:
+    import sqlite3
 
 _T = TypeVar("_T")
 
 # What may be in memory, by the size that the values say they had where they were read: as Python
 # objects they take some three times as much.
 _BUDGET_BYTES: Final = 16 << 20
-_SCHEMA: Final = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-PRAGMA cache_size = -8192;
-CREATE TABLE items (turn INTEGER PRIMARY KEY, name TEXT, time REAL, body BLOB);
-"""
+_SCHEMA: Final = "CREATE TABLE items (turn INTEGER PRIMARY KEY, name TEXT, time REAL, body BLOB);"
 _key = itemgetter(0, 1, 2)
 
 
@@ -30,9 +26,7 @@ _key = itemgetter(0, 1, 2)
 class Sorted(Generic[_T]):
     """Takes values in any order, and gives them, once, by name and time.
 
-    Beyond its budget it keeps them in a private temporary SQLite database: it has no name, is
-    emptied with the process, and lives where the environment variable ``SQLITE_TMPDIR`` or
-    ``TMPDIR`` says.
+    Beyond its budget it keeps them in a private temporary database.
     """
 
     def __init__(self) -> None:
@@ -68,7 +62,7 @@ class Sorted(Generic[_T]):
             return
         self._put_away()
         # At the end, and without the bodies: to keep it in order all the time takes twice as long.
-        with _writing():
+        with writing():
             self._database.execute("CREATE INDEX in_order ON items (name, time, turn)")
         for (body,) in self._database.execute("SELECT body FROM items ORDER BY name, time, turn"):
             yield _unpacked(body)
@@ -80,10 +74,9 @@ class Sorted(Generic[_T]):
 
     def _put_away(self) -> None:
         """Move to disk what is in memory."""
-        with _writing():
+        with writing():
             if self._database is None:
-                self._database = sqlite3.connect("", isolation_level=None)
-                self._database.executescript(_SCHEMA)
+                self._database = temporary_database(_SCHEMA)
             self._database.execute("BEGIN")
             self._database.executemany(
                 "INSERT INTO items (name, time, turn, body) VALUES (?, ?, ?, ?)",
@@ -109,12 +102,3 @@ def _unpacked(body: bytes) -> Any:
     if body.startswith(pickle.PROTO):
         return pickle.loads(body)  # noqa: S301 - our own bytes, which nobody else can reach
     return decode_line(body)
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Say that it is the disk for temporary files if there is no room."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise OSError(errno.ENOSPC, f"temporary file: {error}") from None

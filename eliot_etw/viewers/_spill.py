@@ -1,26 +1,15 @@
-"""Room on disk for messages that wait for the rest of their task, and for tasks too big to hold.
-
-A private temporary SQLite database: it has no name, is emptied with the process, and lives where
-the environment variable ``SQLITE_TMPDIR`` or ``TMPDIR`` says.
-"""
+"""Room on disk for messages that wait for the rest of their task, and for tasks too big."""
 
 from __future__ import annotations
 
-import errno
 import marshal
-import sqlite3
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from typing import Any, Final, final
 
 from eliot_etw._json import decode_line, encode_carefully
+from eliot_etw._temporary import temporary_database, writing
 from eliot_etw.viewers._nodes import Level, Node, Row
 
-_PRAGMAS: Final = """
-PRAGMA journal_mode = OFF;
-PRAGMA synchronous = OFF;
-PRAGMA cache_size = -8192;
-"""
 _TASKS: Final = """
 CREATE TABLE tasks (number INTEGER PRIMARY KEY, uuid BLOB UNIQUE, state BLOB);
 CREATE TABLE messages (
@@ -38,12 +27,12 @@ class Spill:
     """Messages and what is known of their tasks, by the numbers of the tasks."""
 
     def __init__(self) -> None:
-        self._database = _opened(_TASKS)
+        self._database = temporary_database(_TASKS)
         self._turn = 0
 
     def put(self, number: int, uuid: str, state: tuple[Any, ...], rows: Iterable[Row]) -> None:
         """Keep the state of a task, and messages of it beside those kept before."""
-        with _writing():
+        with writing():
             self._database.execute(
                 "INSERT OR REPLACE INTO tasks VALUES (?, ?, ?)",
                 (number, _key_of_uuid(uuid), marshal.dumps(state)),
@@ -59,7 +48,7 @@ class Spill:
 
     def commit(self) -> None:
         """End what `begin` began."""
-        with _writing():
+        with writing():
             self._database.execute("COMMIT")
 
     def state(self, uuid: str) -> tuple[int, tuple[Any, ...]] | None:
@@ -91,7 +80,7 @@ class Spill:
         """Give nodes in the opposite order, without holding them."""
         self._database.execute("DELETE FROM nodes")
         self.begin()
-        with _writing():
+        with writing():
             self._database.executemany(
                 "INSERT INTO nodes (body) VALUES (?)", ((_packed(n.as_tuple()),) for n in nodes)
             )
@@ -114,11 +103,11 @@ class HalfSpill:
     """Values by task and level: of the starts whose ends have not come, or the other way round."""
 
     def __init__(self) -> None:
-        self._database = _opened(_HALVES)
+        self._database = temporary_database(_HALVES)
 
     def put(self, items: Iterable[tuple[str, Level, tuple[Any, ...]]]) -> None:
         """Keep values, in place of those that were kept for the same task and level."""
-        with _writing():
+        with writing():
             self._database.execute("BEGIN")
             self._database.executemany(
                 "INSERT OR REPLACE INTO halves VALUES (?, ?, ?)",
@@ -148,22 +137,6 @@ class HalfSpill:
     def close(self) -> None:
         """Give the room back."""
         self._database.close()
-
-
-def _opened(schema: str) -> sqlite3.Connection:
-    """Make an empty database that nobody else can see."""
-    database = sqlite3.connect("", isolation_level=None)
-    database.executescript(_PRAGMAS + schema)
-    return database
-
-
-@contextmanager
-def _writing() -> Iterator[None]:
-    """Say that it is the disk for temporary files if there is no room, as other writers do."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise OSError(errno.ENOSPC, f"temporary file: {error}") from None
 
 
 def _key(level: Level) -> bytes:
