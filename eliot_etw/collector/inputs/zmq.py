@@ -153,7 +153,8 @@ class ZmqInput:
         # Acknowledgements for who does not read them are dropped: the next says it all again.
         router.setsockopt(zmq.ROUTER_MANDATORY, 1)
         router.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-        router.setsockopt(zmq.HEARTBEAT_IVL, 10_000)
+        # No heartbeats of ZeroMQ: libzmq 4.3.5 aborts the whole process if one is due on a
+        # connection that was closed while it held frames back. Our senders have their own.
         router.setsockopt(zmq.TCP_KEEPALIVE, 1)
         if self._own_keys is not None:
             router.curve_server = True
