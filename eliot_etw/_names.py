@@ -55,6 +55,12 @@ SQLITE: Final = "sqlite:"
 # ... and that of a stream of Redis, the second with TLS.
 REDIS: Final = "redis:"
 REDIS_TLS: Final = "rediss:"
+# ... and that of a table of ClickHouse.
+CLICKHOUSE: Final = "clickhouse:"
+CLICKHOUSE_TLS: Final = "clickhouses:"
+# ... and that of a stream of NATS JetStream, the second with TLS.
+NATS: Final = "nats:"
+NATS_TLS: Final = "tls:"
 
 # What the framework itself puts into every message: where in which tree, and when.
 PLACE_FIELDS: Final = frozenset({TASK_UUID, TASK_LEVEL, TIMESTAMP})

@@ -95,7 +95,10 @@ ONE_EDGE = [
     *({module, "sources.", "otlp."} for module in ("sources.otlp", "sources._spans")),
     *({mod, "sources.", "etw.", "otlp."} for mod in ("sources.etl", "sources._common_schema")),
     # What a source and a sink have of one engine is in `shipping`.
-    *({module, "sources.", "shipping."} for module in ("sources.redis",)),
+    *(
+        {module, "sources.", "shipping."}
+        for module in ("sources.clickhouse", "sources.nats", "sources.redis")
+    ),
     {"destinations.etl", "destinations.", "etw."},
     {"journald", "destinations."},
     {"destinations.etw", "destinations.", "etw."},

@@ -16,7 +16,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Final, Protocol, TypeVar, final
 import click
 
 from eliot_etw import sources
-from eliot_etw._names import JOURNAL, REDIS, REDIS_TLS, SQLITE
+from eliot_etw._names import (
+    CLICKHOUSE,
+    CLICKHOUSE_TLS,
+    JOURNAL,
+    NATS,
+    NATS_TLS,
+    REDIS,
+    REDIS_TLS,
+    SQLITE,
+)
 from eliot_etw._program import printable
 from eliot_etw.exceptions import InvalidTrace, MissingDependency
 from eliot_etw.sources import BadLine, FileSource, merge_by_time
@@ -52,7 +61,11 @@ _UNREADABLE: Final = (OSError, MissingDependency, InvalidTrace)
 
 # What a name begins with that is no file's, and the source that reads it.
 _NAMED: Final = {
+    CLICKHOUSE: "ClickHouseSource",
+    CLICKHOUSE_TLS: "ClickHouseSource",
     JOURNAL: "JournalSource",
+    NATS: "NatsSource",
+    NATS_TLS: "NatsSource",
     REDIS: "RedisSource",
     REDIS_TLS: "RedisSource",
     SQLITE: "SqliteSource",

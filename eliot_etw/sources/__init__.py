@@ -12,23 +12,29 @@ from eliot_etw._late import late_names
 
 if TYPE_CHECKING:
     from eliot_etw.sources._lines import BadLine
+    from eliot_etw.sources.clickhouse import ClickHouseSource, FollowedClickHouse
     from eliot_etw.sources.etl import EtlSource
     from eliot_etw.sources.file import FileSource, FollowedFile
     from eliot_etw.sources.journald import FollowedJournal, JournalSource
     from eliot_etw.sources.merged import merge_by_time
+    from eliot_etw.sources.nats import FollowedNats, NatsSource
     from eliot_etw.sources.otlp import OtlpJsonSource
     from eliot_etw.sources.redis import FollowedRedis, RedisSource
     from eliot_etw.sources.sqlite import FollowedSqlite, SqliteSource
 
 _MODULES = {
     "BadLine": "_lines",
+    "ClickHouseSource": "clickhouse",
     "EtlSource": "etl",
     "FileSource": "file",
+    "FollowedClickHouse": "clickhouse",
     "FollowedFile": "file",
     "FollowedJournal": "journald",
+    "FollowedNats": "nats",
     "FollowedRedis": "redis",
     "FollowedSqlite": "sqlite",
     "JournalSource": "journald",
+    "NatsSource": "nats",
     "OtlpJsonSource": "otlp",
     "RedisSource": "redis",
     "SqliteSource": "sqlite",
@@ -37,13 +43,17 @@ _MODULES = {
 
 __all__ = [
     "BadLine",
+    "ClickHouseSource",
     "EtlSource",
     "FileSource",
+    "FollowedClickHouse",
     "FollowedFile",
     "FollowedJournal",
+    "FollowedNats",
     "FollowedRedis",
     "FollowedSqlite",
     "JournalSource",
+    "NatsSource",
     "OtlpJsonSource",
     "RedisSource",
     "SqliteSource",

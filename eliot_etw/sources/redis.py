@@ -7,9 +7,7 @@ from collections.abc import Iterator
 from typing import Final, final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from eliot_etw._json import decode_line
 from eliot_etw._names import REDIS
-from eliot_etw._written import place_of
 from eliot_etw.shipping._redis_stream import (
     DEFAULT_STREAM,
     DEFAULT_URL,
@@ -17,6 +15,7 @@ from eliot_etw.shipping._redis_stream import (
     batches,
     without_password,
 )
+from eliot_etw.sources._entries import message_of
 from eliot_etw.typing import MessageDict
 
 _TIMEOUT_S: Final = 10.0
@@ -125,8 +124,8 @@ class _Reader:
             for entries in batches(self._stream, self._last, _STEP):
                 for number, line in entries:
                     self._last = number
-                    message = _message_of(line)
-                    if message is not None and place_of(message):
+                    message = message_of(line)
+                    if message is not None:
                         yield message
         except self._stream.errors as error:
             raise OSError(errno.EIO, f"{self._stream.url}: {error}") from error
@@ -134,12 +133,3 @@ class _Reader:
     def close(self) -> None:
         """Close the connection."""
         self._stream.close()
-
-
-def _message_of(line: bytes) -> MessageDict | None:
-    """Read a line; None if it is no message: anybody may add to a stream."""
-    try:
-        message = decode_line(line)
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) else None

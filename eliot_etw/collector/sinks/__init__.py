@@ -26,7 +26,9 @@ SINKS: Final = Kinds(
     __name__,
     "eliot_etw.sinks",
     {
+        "clickhouse": "ClickHouseSink",
         "jsonlines": "JsonLinesSink",
+        "nats": "NatsSink",
         "redis": "RedisSink",
         "sqlite": "SqliteSink",
     },

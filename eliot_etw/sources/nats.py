@@ -1,0 +1,174 @@
+"""Messages read back from a stream of NATS JetStream."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final, final
+from urllib.parse import parse_qsl
+
+from eliot_etw._names import NATS
+from eliot_etw.shipping._nats_stream import (
+    DEFAULT_STREAM,
+    DEFAULT_URL,
+    TIMEOUT_S,
+    Access,
+    NatsStream,
+)
+from eliot_etw.shipping._redis_stream import without_password
+from eliot_etw.sources._entries import message_of
+from eliot_etw.typing import MessageDict
+
+# So many entries are read at a time, each of which is at most what a server takes: mostly 1 MiB.
+_STEP: Final = 32
+_STREAM: Final = "stream"
+# How often it is tried to go on after a server has gone, before that is an error.
+_MOST_TRIES: Final = 5
+
+
+@final
+class NatsSource:
+    """The messages in a stream of JetStream, as a `NatsDestination` or a collector adds them.
+
+    Each iteration reads what is there when it begins to end, in bounded memory, and changes
+    nothing in the stream. It raises `OSError` if no server can be reached, or there is no such
+    stream.
+
+    Args:
+        url: Where servers are: ``nats://user:password@host:port``, with commas between several.
+        stream: The name of the stream.
+        credentials: The ``.creds`` file of a user.
+        tls_ca: Who signs the servers' certificates, if the system does not know.
+        tls_certificate: Our certificate.
+        tls_key: Its key, if it is in a file of its own.
+
+    Raises:
+        MissingDependency: If nats-py is not installed.
+        ValueError: If the URL is none of NATS.
+        OSError: If a file cannot be used.
+
+    Attributes:
+        name: What to call it in reports; without a password.
+    """
+
+    def __init__(
+        self,
+        url: str = DEFAULT_URL,
+        *,
+        stream: str = DEFAULT_STREAM,
+        credentials: str | None = None,
+        tls_ca: str | None = None,
+        tls_certificate: str | None = None,
+        tls_key: str | None = None,
+    ) -> None:
+        self._url = url
+        self._stream = stream
+        self._access = Access(credentials, tls_ca, tls_certificate, tls_key)
+        self.name = f"{self._opened().url}?{_STREAM}={stream}"
+
+    @classmethod
+    def named(cls, name: str) -> NatsSource:
+        """Make the source that a command line names.
+
+        >>> NatsSource.named("nats://127.0.0.1:4222?stream=eliot").name
+        'nats://127.0.0.1:4222?stream=eliot'
+
+        Raises:
+            MissingDependency: If nats-py is not installed.
+            ValueError: If it names none.
+            OSError: If a file that it names cannot be used.
+        """
+        url, _, query = name.partition("?")
+        options = dict(parse_qsl(query, keep_blank_values=True))
+        if not options.keys() <= {_STREAM, *Access._fields} or url == NATS:
+            msg = (
+                f"{NATS} must be followed by //host:port, and perhaps by ?{_STREAM}=NAME and "
+                f"{', '.join(Access._fields)}, got {without_password(name)!r}. "
+                f"Write {DEFAULT_URL}?{_STREAM}={DEFAULT_STREAM}"
+            )
+            raise ValueError(msg)
+        return cls(url, **options)
+
+    def _opened(self) -> NatsStream:
+        return NatsStream(
+            self._url,
+            self._stream,
+            timeout_s=TIMEOUT_S,
+            feature="NatsSource",
+            access=self._access,
+        )
+
+    def __iter__(self) -> Iterator[MessageDict]:
+        reader = _Reader(self._opened())
+        try:
+            yield from reader.messages()
+        finally:
+            reader.close()
+
+    def follow(self) -> FollowedNats:
+        """Return what reads the same stream as it grows."""
+        return FollowedNats(self.name, _Reader(self._opened()))
+
+
+@final
+class FollowedNats:
+    """The messages of a stream that grows, as `NatsSource.follow` makes it.
+
+    Attributes:
+        name: What to call it in reports.
+    """
+
+    def __init__(self, name: str, reader: _Reader) -> None:
+        self.name = name
+        self._reader = reader
+
+    def poll(self) -> Iterator[MessageDict]:
+        """Give what is there and was not given yet; waits for nothing but the servers' answers.
+
+        Raises:
+            OSError: If no server can be reached.
+        """
+        return self._reader.messages()
+
+    def close(self) -> None:
+        """Stop following."""
+        self._reader.close()
+
+
+@final
+class _Reader:
+    """Reads on where it has stopped."""
+
+    def __init__(self, stream: NatsStream) -> None:
+        self._stream = stream
+        self._last = 0
+        self._has_begun = False
+
+    def messages(self) -> Iterator[MessageDict]:
+        """Give the messages that were not given yet."""
+        end = self._stream.end()
+        failures = 0
+        while self._last < end:
+            try:
+                if not self._has_begun:
+                    self._stream.begin(self._last)
+                    self._has_begun = True
+                entries = self._stream.pull(_STEP, 0.0)
+            except OSError:
+                # A server that has gone: another one may know as much.
+                self._has_begun = False
+                failures += 1
+                if failures == _MOST_TRIES:
+                    raise
+                continue
+            if not entries:  # the last ones were deleted
+                return
+            for entry in entries:
+                self._last = entry.number
+                for line in entry.lines:
+                    message = message_of(line)
+                    if message is not None:
+                        yield message
+
+    def close(self) -> None:
+        """Close the connection."""
+        self._stream.close()
