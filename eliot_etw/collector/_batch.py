@@ -103,12 +103,15 @@ class Entry:
         number: Its number there.
     """
 
-    __slots__ = ("_message", "line", "number", "sender")
+    __slots__ = ("_head", "_message", "line", "number", "sender")
 
-    def __init__(self, line: bytes, sender: str = "", number: int = 0) -> None:
+    def __init__(
+        self, line: bytes, sender: str = "", number: int = 0, head: Head | None = None
+    ) -> None:
         self.line = line
         self.sender = sender
         self.number = number
+        self._head = head
         self._message: MessageDict | None = None
 
     def __repr__(self) -> str:
@@ -124,7 +127,9 @@ class Entry:
     @property
     def head(self) -> Head:
         """What it says of itself."""
-        return head_of(self.line)
+        if self._head is None:
+            self._head = head_of(self.line)
+        return self._head
 
     @property
     def key(self) -> Key:
@@ -182,8 +187,10 @@ class Batch(Sequence[Entry]):
         """The messages, each read at most once."""
         if self._entries is None:
             self._entries = [
-                Entry(line, sender, number)
-                for line, (sender, number) in zip(self.lines, self.places(), strict=True)
+                Entry(line, sender, number, head)
+                for line, head, (sender, number) in zip(
+                    self.lines, self.heads, self.places(), strict=True
+                )
             ]
         return self._entries
 

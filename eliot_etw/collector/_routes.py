@@ -7,7 +7,7 @@ from fnmatch import fnmatchcase
 from functools import lru_cache
 from typing import Any, Final, NamedTuple, final
 
-from eliot_etw.collector._batch import Batch, Entry, Head
+from eliot_etw.collector._batch import Batch, Entry
 
 # How many types of messages are remembered with what fits them.
 _MAX_REMEMBERED: Final = 10_000
@@ -31,8 +31,9 @@ class Route(NamedTuple):
     fields: Mapping[str, Any] = {}
     final: bool = False
 
-    def fits(self, entry: Entry, head: Head) -> bool:
+    def fits(self, entry: Entry) -> bool:
         """Say whether a message goes this way."""
+        head = entry.head
         if self.types is not None and not _has_type(head.type, self.types):
             return False
         if self.level is not None and head.level < self.level:
@@ -84,9 +85,9 @@ class Routes:
         if self._is_plain:
             return dict.fromkeys(self._routes[0].to, batch)
         wanted = {name: [False] * len(batch) for name in self._sinks}
-        for index, (entry, head) in enumerate(zip(batch.entries, batch.heads, strict=True)):
+        for index, entry in enumerate(batch):
             for route in self._routes:
-                if route.fits(entry, head):
+                if route.fits(entry):
                     for name in route.to:
                         wanted[name][index] = True
                     if route.final:

@@ -1,5 +1,6 @@
 """Tests of ``eliot-etw collect``; what the collector does is tested where it is."""
 
+import os
 import signal
 
 import pytest
@@ -41,6 +42,7 @@ def test_no_file(call, tmp_path):
     assert "No such file" in errors
 
 
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no such signal")
 def test_says_where(start, config, tmp_path):
     """It says at its start where everything is, and ends in order."""
     program = start("collect", "--config", config, "--state", tmp_path / "state")
