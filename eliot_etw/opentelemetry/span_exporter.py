@@ -55,6 +55,7 @@ _STOPPED: Final = descriptor(VERBOSE, _STOP)
 # Where a context, which is a tuple, has them: the properties take thrice the time.
 _TRACE_ID, _SPAN_ID, _FLAGS = 0, 1, 3
 _SAMPLED: Final = TraceFlags.SAMPLED
+_ERROR: Final = StatusCode.ERROR
 
 # Attributes that have fields of PartB, in the order of these.
 _WELL_KNOWN: Final = {
@@ -182,31 +183,29 @@ class EtwSpanExporter(EventExporter, SpanExporter):
             parts = self._parts = self._encoder.parts_of(span.resource)
         head = head_bytes(context[_TRACE_ID], context[_SPAN_ID], parts.cloud, time)
         values = items.values()
-        own = (
-            span.name,
-            span.kind._value_,
-            time_bytes(start),
-            None if parent is None else ID_BYTES % parent.span_id,
-            _links_text(links) if links else None,
-            message,
-            status.status_code is not StatusCode.ERROR,
-        )
+        name, kind, success = span.name, span.kind._value_, status.status_code is not _ERROR
+        parent_id = None if parent is None else ID_BYTES % parent.span_id
+        links_text = _links_text(links) if links else None
         shape = (parent is None, not links, message is None, *items)
         plan = parts.plans.get(shape)
         if plan is not None:
             try:
-                return plan.metadata, plan.encode(head, values, *own)
+                return plan.metadata, plan.encode(
+                    head, values, name, kind, time_bytes(start), parent_id, links_text, message,
+                    success,
+                )  # fmt: skip
             except UNFIT:
                 pass  # this one is too long, or a number too large
         known = {field: name for name, field in _WELL_KNOWN.items() if name in items}
         part_b = {
             **_part_b(span, _TYPE_NAME, start),
-            "links": _links_text(links) if links else None,
+            "links": links_text,
             "statusMessage": message,
             **{field: FromAttribute(name) for field, name in known.items()},
-            "success": Boolean8(status.status_code is not StatusCode.ERROR),
+            "success": Boolean8(success),
         }
         draft = Draft(self._event_name, head, context.trace_id != NO_ID, part_b, items)
+        own = name, kind, time_bytes(start), parent_id, links_text, message, success
         return self._encoder.encode(draft, parts, shape, own)
 
     def _encode_start(self, span: ReadableSpan, time: int) -> Encoded:
