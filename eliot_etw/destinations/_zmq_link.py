@@ -16,11 +16,15 @@ from eliot_etw.shipping._protocol import MAX_FRAME_BYTES
 
 KeyOrFile: TypeAlias = "str | bytes | os.PathLike[str]"
 
-_TCP: Final = re.compile(r"tcp://(?:[^;/]+;)?(\[[0-9a-fA-F:.%\w]+\]|[^:/\[\]]+):(\d+)", re.ASCII)
-_IPC: Final = re.compile(r"ipc://.+")
+_TCP: Final = re.compile(
+    r"tcp://(?:[^;/]+;)?(\[[0-9a-fA-F:.%\w]+\]|[^:/\[\]]+):(\d{1,5})", re.ASCII
+)
+# Systems differ in how long the name of a socket may be; this much all of them take.
+_IPC: Final = re.compile(r"ipc://.{1,100}")
 _LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}|localhost|\[::1\]", re.ASCII)
 # As ZeroMQ writes keys of 32 bytes.
 _KEY_LENGTH: Final = 40
+_MOST_PORT: Final = 65_535
 _RECONNECT_MS: Final = 100
 _MOST_RECONNECT_MS: Final = 1_000
 _CONNECT_TIMEOUT_MS: Final = 5_000
@@ -75,7 +79,8 @@ def address_of(
         OSError: If a file with a key cannot be read.
     """
     tcp = _TCP.fullmatch(endpoint)
-    if tcp is None and not _IPC.fullmatch(endpoint):
+    is_port = tcp is not None and 0 < int(tcp[2]) <= _MOST_PORT
+    if not is_port and not _IPC.fullmatch(endpoint):
         msg = (
             f"endpoint must look like 'tcp://host:port' or 'ipc://path', got {endpoint!r}. "
             "Pass the address that the collector listens on."

@@ -19,6 +19,7 @@ from zmq.auth import create_certificates
 
 from eliot_etw import add_destinations, configure, log_message
 from eliot_etw.destinations import LevelFilter, ZmqDestination, _zmq_session
+from eliot_etw.destinations._zmq_link import Address, Link
 from eliot_etw.exceptions import InvalidSettings, MissingDependency
 from eliot_etw.shipping._protocol import Ack, Batch, Bye, Hello, LevelRule, LevelsInForce
 from tests._collector import Collector, free_endpoint, levels
@@ -547,6 +548,48 @@ add_destinations(destination)
         assert destination.flush(60)
         assert collector.numbers() == [1]
 
+    def test_socket_that_breaks(self, make, start, monkeypatch):
+        """A socket that raises is given up for a new one."""
+        collector = start()
+        destination = make(collector.endpoint)
+        log(destination, 1)
+        assert destination.flush(60)
+        errors = [zmq.ZMQError(156384765)]
+        frames = Link.frames
+
+        def break_once(link):
+            if errors:
+                raise errors.pop()
+            return frames(link)
+
+        monkeypatch.setattr(Link, "frames", break_once)
+        log(destination, 2)
+        assert destination.flush(60)
+        assert collector.numbers() == [1, 2]
+        assert destination.stats()["system_errors"] == 1
+
+    def test_no_memory(self, make, start, monkeypatch):
+        """What there is no memory for is counted."""
+        collector = start()
+        destination = make(collector.endpoint)
+        put = _zmq_session.Session.put
+        errors = [MemoryError()]
+
+        def refuse_once(session, lines):
+            if errors:
+                raise errors.pop()
+            put(session, lines)
+
+        monkeypatch.setattr(_zmq_session.Session, "put", refuse_once)
+        log(destination, 1)
+        wait_for(lambda: destination.stats()["dropped"] == 1)
+        log(destination, 2)
+        assert destination.flush(60)
+        wait_for(lambda: destination.stats()["reports"] == 1)
+        assert destination.flush(60)
+        assert collector.numbers() == [2]
+        assert counted(destination) == 2
+
 
 class TestSignals:
     """Signal handlers that log."""
@@ -806,6 +849,9 @@ class TestSettings:
             ("localhost:5514", {}, "endpoint must look like"),
             ("tcp://localhost", {}, "endpoint must look like"),
             ("inproc://x", {}, "endpoint must look like"),
+            ("tcp://localhost:0", {}, "endpoint must look like"),
+            ("tcp://localhost:65536", {}, "endpoint must look like"),
+            ("ipc://" + "x" * 101, {}, "endpoint must look like"),
             ("udp://127.0.0.1:1", {}, "endpoint must look like"),
             ("tcp://logs.example.com:1", {}, "must be on this machine while there are no keys"),
             ("tcp://10.0.0.1:1", {}, "unencrypted=True"),
@@ -863,6 +909,14 @@ class TestSettings:
         with pytest.raises(ValueError, match="must be a key") as caught:
             ZmqDestination("tcp://h:1", server_key=zmq.curve_keypair()[0], keys=("a", "sesame"))
         assert "sesame" not in str(caught.value)
+        address = Address("tcp://h:1", b"server", b"public", b"sesame")
+        assert repr(address) == "Address('tcp://h:1')"
+
+    def test_no_curve(self, monkeypatch):
+        """A libzmq without encryption is refused where there are keys."""
+        monkeypatch.setattr(zmq, "has", lambda _: False)
+        with pytest.raises(ValueError, match="libzmq with CURVE"):
+            ZmqDestination("tcp://h:1", server_key=A_KEY)
 
     def test_folder_that_cannot_be(self, tmp_path):
         """A folder that cannot be made is an error of the system."""
