@@ -96,7 +96,7 @@ def test_least(read, tmp_path):
 @pytest.mark.parametrize(
     ("line", "words", "old", "new"),
     [
-        (11, "sinks.archive.kind must be one of jsonlines, ", "jsonlines", "jsonlinez"),
+        (11, "sinks.archive.kind must be one of ", "jsonlines", "jsonlinez"),
         (
             12,
             "sinks.archive.pathh is no setting. There are here: path",

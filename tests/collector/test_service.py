@@ -371,7 +371,7 @@ class TestOrders:
             timeout=60,
         )
         assert program.returncode == 2
-        assert "collector.yaml:8: sinks.lines.kind must be one of jsonlines, " in program.stderr
+        assert "collector.yaml:7: sinks.lines.kind must be one of " in program.stderr
 
     def test_one_at_a_time(self, both):
         """A second one with the same state is told so."""
