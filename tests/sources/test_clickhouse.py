@@ -1,0 +1,204 @@
+"""Tests of the source that reads tables of ClickHouse."""
+
+import json
+import subprocess
+import sys
+from uuid import uuid4
+
+import pytest
+
+from eliot_etw._json import encode_line
+from eliot_etw.shipping._clickhouse import ClickHouseTable
+from eliot_etw.sources import ClickHouseSource, clickhouse
+from tests import _services
+
+
+@pytest.fixture
+def table():
+    """Make a table that no other test uses."""
+    name = f"test {uuid4()}"
+    made = ClickHouseTable(_services.shared("clickhouse").url, name, timeout_s=30)
+    made.prepare()
+    yield made
+    made._ask(f"DROP TABLE `{name}`".encode())
+
+
+def message(number, task="a"):
+    return {"task_uuid": task, "task_level": [number], "timestamp": 1.0, "message_type": "t"}
+
+
+def add(table, arrived, *messages):
+    """Insert messages that arrived then."""
+    rows = b""
+    for number, each in enumerate(messages):
+        line = encode_line(each).decode()[:-1]
+        row = {
+            "task_uuid": each["task_uuid"],
+            "task_level": "/1",
+            "key": str(hash(line)),
+            "timestamp": None,
+            "type": "",
+            "status": "",
+            "level": 0,
+            "line": line,
+            "arrived": arrived,
+            "number": number,
+        }
+        rows += json.dumps(row).encode() + b"\n"
+    table.insert(rows)
+
+
+def source_of(table, **options):
+    return ClickHouseSource(table.url, table=table.name, **options)
+
+
+def followed(table, monkeypatch, **options):
+    """Follow a table that may be asked at any time."""
+    monkeypatch.setattr(clickhouse, "_POLL_S", 0)
+    return source_of(table, **options).follow()
+
+
+class TestSource:
+    """What is read at once."""
+
+    def test_each_iteration_reads_anew(self, table):
+        """What was added in between is there the next time."""
+        source = source_of(table)
+        assert list(source) == []
+        add(table, 5, message(2), message(1))
+        assert list(source) == [message(2), message(1)]
+        add(table, 4, message(3))
+        assert list(source) == [message(3), message(2), message(1)]
+
+    def test_task(self, table):
+        """Only tasks whose name begins so are read, whatever is in it."""
+        for task in ("a", "ab", "b", "a'", "a%", "B"):
+            add(table, 5, message(1, task))
+        assert {m["task_uuid"] for m in source_of(table, task="a")} == {"a", "ab", "a'", "a%"}
+        assert list(source_of(table, task="a'")) == [message(1, "a'")]
+
+    def test_rows_of_others(self, table):
+        """What is no message is left out: anybody may add to a table."""
+        row = (
+            '{"task_uuid":"a","task_level":"","key":"","timestamp":null,"type":"","status":"",'
+            '"level":0,"line":%s,"arrived":%d,"number":0}\n'
+        )
+        for number, line in enumerate(("", "{", "[1]", "{}", '{"task_uuid":"a"}'), 1):
+            table.insert((row % (json.dumps(line), number)).encode())
+        add(table, 5, message(1))
+        assert list(source_of(table)) == [message(1)]
+
+    def test_cannot_be_reached(self):
+        """A ClickHouse that is not there is an OSError, and a table that is not there."""
+        with pytest.raises(OSError, match="refused"):
+            list(ClickHouseSource("clickhouse://user:secret@127.0.0.1:1/default"))
+        with pytest.raises(OSError, match="nothing_here"):
+            list(ClickHouseSource(_services.shared("clickhouse").url, table="nothing_here"))
+
+
+class TestFollowed:
+    """What is read as it grows."""
+
+    def test_each_once(self, table, monkeypatch):
+        """Each message is given once, as it comes."""
+        add(table, 10, message(1))
+        follower = followed(table, monkeypatch)
+        assert list(follower.poll()) == [message(1)]
+        assert list(follower.poll()) == []
+        add(table, 11, message(2))
+        assert list(follower.poll()) == [message(2)]
+        follower.close()
+
+    def test_repeated(self, table, monkeypatch):
+        """What is sent again is not given again."""
+        add(table, 10, message(1), message(2))
+        follower = followed(table, monkeypatch)
+        assert len(list(follower.poll())) == 2
+        add(table, 20, message(1), message(2), message(3))
+        assert list(follower.poll()) == [message(3)]
+
+    def test_late(self, table, monkeypatch):
+        """What a collector inserts whose clock is behind is given, too, if it is not far."""
+        minute = 60_000_000_000
+        add(table, 10 * minute, message(1))
+        follower = followed(table, monkeypatch)
+        assert list(follower.poll()) == [message(1)]
+        add(table, 10 * minute - minute // 2, message(2))
+        assert list(follower.poll()) == [message(2)]
+
+    def test_stopped_in_the_middle(self, table, monkeypatch):
+        """Who stops in the middle of an insert gets the rest of it later."""
+        add(table, 10, *map(message, range(1, 6)))
+        add(table, 11, *map(message, range(6, 11)))
+        follower = followed(table, monkeypatch)
+        poll = follower.poll()
+        begun = [next(poll) for _ in range(7)]
+        poll.close()
+        assert begun + list(follower.poll()) == [*map(message, range(1, 11))]
+
+    def test_many_inserts(self, table, monkeypatch):
+        """However many inserts there are, what is remembered of them is bounded."""
+        monkeypatch.setattr(clickhouse, "_MOST_GIVEN", 4)
+        monkeypatch.setattr(clickhouse, "_MOST_KNOWN", 3)
+        follower = followed(table, monkeypatch)
+        given = []
+        for number in range(1, 15):
+            add(table, number, message(number))
+            given += follower.poll()
+            assert len(follower._given) <= 4
+            assert len(follower._known) <= 3
+        assert given == [message(number) for number in range(1, 15)]
+
+    def test_not_too_often(self, table):
+        """ClickHouse is asked a few times a second only."""
+        follower = source_of(table).follow()
+        assert list(follower.poll()) == []
+        add(table, 10, message(1))
+        assert list(follower.poll()) == []
+        follower._next_at = 0
+        assert list(follower.poll()) == [message(1)]
+
+    def test_task(self, table, monkeypatch):
+        """Of one task, only that is followed."""
+        follower = followed(table, monkeypatch, task="b")
+        add(table, 10, message(1, "a"), message(1, "b"))
+        assert list(follower.poll()) == [message(1, "b")]
+
+
+def test_at_the_command_line(table):
+    """A tree is drawn of what is in a table."""
+    pytest.importorskip("click")
+    add(table, 10, message(1))
+    url = table.url.replace("http:", "clickhouse:")
+    name = f"{url}/default?table={table.name}&task=a"
+    done = subprocess.run(
+        [sys.executable, "-m", "eliot_etw.cli", "tree", name],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "· t [a]" in done.stdout
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "clickhouse:",
+        "clickhouse://127.0.0.1?table=",
+        "clickhouse://127.0.0.1?x=y",
+        "clickhouse://user:secret@127.0.0.1:x",
+        "clickhouse:here",
+    ],
+)
+def test_wrong_names(name):
+    """A name that says nothing to be read is refused with one that would do."""
+    with pytest.raises(ValueError, match="clickhouse://127") as caught:
+        ClickHouseSource.named(name)
+    assert "secret" not in str(caught.value)
+
+
+def test_name(table):
+    """A source is known by what it is read by, without a password."""
+    source = ClickHouseSource.named("clickhouses://user:secret@host/db?table=t&task=7a")
+    assert source.name == "clickhouses://host/db?table=t&task=7a"
