@@ -139,6 +139,8 @@ OF_THE_WHOLE = {
     "architecture",
     "bench",
     "cli/terminal",
+    "collector/faults",
+    "collector_system",
     "destinations/contract",
     "docs",
     "eliot_suite",
