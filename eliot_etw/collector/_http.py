@@ -42,11 +42,7 @@ class Report(NamedTuple):
 
 
 def exposition(figures: list[Figure]) -> str:
-    r"""Write numbers as Prometheus reads them.
-
-    >>> print(exposition([Figure("written", 3, {"sink": "a"})]), end="")
-    # TYPE eliot_etw_collector_written_total counter
-    eliot_etw_collector_written_total{sink="a"} 3
+    """Write numbers as Prometheus reads them.
 
     Source:
         https://prometheus.io/docs/instrumenting/exposition_formats/, the text format.

@@ -1,0 +1,43 @@
+"""Tests of addresses: which of them other machines cannot reach."""
+
+import pytest
+
+pytest.importorskip("msgspec")
+pytest.importorskip("yaml")
+
+from eliot_etw.collector._addresses import is_local
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://127.0.0.1:5515",
+        "tcp://127.1.2.3:*",
+        "tcp://localhost:5515",
+        "tcp://[::1]:5515",
+        "ipc:///run/a.sock",
+    ],
+)
+def test_local(endpoint):
+    """Loopback addresses and files are this machine's."""
+    assert is_local(endpoint)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://*:5515",
+        "tcp://0.0.0.0:5515",
+        "tcp://[::]:5515",
+        "tcp://eth0:5515",
+        "tcp://127.0.0.1.example.org:5515",
+        "tcp://localhost.example.org:5515",
+        "tcp://192.168.0.1:5515",
+        "udp://127.0.0.1:5515",
+        "ipc://",
+        "",
+    ],
+)
+def test_not_local(endpoint):
+    """Anything else may be reached from elsewhere."""
+    assert not is_local(endpoint)
