@@ -68,7 +68,7 @@ class Session:
         rules: LevelRules,
         others: SpoolFolders | None,
     ) -> None:
-        """Begin; the connection is made by the first `step`.
+        """Begin; the connection is made by the first `receive`.
 
         Args:
             options: How to talk to the collector.
@@ -139,8 +139,8 @@ class Session:
             self._held = None
         return True
 
-    def step(self, now_s: float) -> None:
-        """Take what came, and send what may be sent, without waiting.
+    def receive(self, now_s: float) -> None:
+        """Take what came, without waiting.
 
         Args:
             now_s: What time it is.
@@ -161,7 +161,6 @@ class Session:
             self._unsent = None
             link.reconnect()
             self._reopen_at = now_s + _NOBODY_S
-        self._send(link, now_s)
 
     def _note(self, event: Event, now_s: float) -> None:
         """Take note of what became of the connection."""
@@ -179,9 +178,14 @@ class Session:
                 # The socket does not try again by itself.
                 self._reopen_at = now_s + _NOT_LET_IN_S
 
-    def _send(self, link: Link, now_s: float) -> None:
-        """Send until there is nothing to send, or the socket takes no more."""
-        while True:
+    def send(self, now_s: float) -> None:
+        """Send until there is nothing to send, or the socket takes no more.
+
+        Args:
+            now_s: What time it is.
+        """
+        link = self._link
+        while link is not None:
             frame = self._unsent or self.sender.next_frame(now_s)
             if frame is None:
                 return

@@ -282,10 +282,12 @@ class ZmqDestination(Queued):
         if session is None:
             session = self._session = self._new_session()
         found = session.has_room() and self._take(session)
-        session.step(now_s)
+        session.receive(now_s)
         if session.sender.refusal:
             self._complain(session.sender.refusal)
+        # Before it is said that they are in force.
         self._apply_levels(self._rules.in_force(now_s), now_s)
+        session.send(now_s)
         return found
 
     def _take(self, session: Session) -> bool:
