@@ -58,6 +58,9 @@ REDIS_TLS: Final = "rediss:"
 # ... and that of a table of ClickHouse.
 CLICKHOUSE: Final = "clickhouse:"
 CLICKHOUSE_TLS: Final = "clickhouses:"
+# ... and that of a collection of MongoDB, the second with hosts that the DNS knows.
+MONGODB: Final = "mongodb:"
+MONGODB_SRV: Final = "mongodb+srv:"
 # ... and that of a stream of NATS JetStream, the second with TLS.
 NATS: Final = "nats:"
 NATS_TLS: Final = "tls:"

@@ -97,7 +97,7 @@ ONE_EDGE = [
     # What a source and a sink have of one engine is in `shipping`.
     *(
         {module, "sources.", "shipping."}
-        for module in ("sources.clickhouse", "sources.nats", "sources.redis")
+        for module in ("sources.clickhouse", "sources.mongodb", "sources.nats", "sources.redis")
     ),
     {"destinations.etl", "destinations.", "etw."},
     {"journald", "destinations."},
@@ -110,7 +110,14 @@ ONE_EDGE = [
     {"shipping._spool", "shipping.", "destinations."},
     *(
         {module, "destinations.", "shipping."}
-        for module in ("destinations.zmq", "destinations._zmq_link", "destinations._zmq_session")
+        for module in (
+            "destinations._engine",
+            "destinations.nats",
+            "destinations.redis",
+            "destinations.zmq",
+            "destinations._zmq_link",
+            "destinations._zmq_session",
+        )
     ),
 ]
 # What reads logs, and must not touch the logging of its own process.

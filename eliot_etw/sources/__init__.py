@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from eliot_etw.sources.file import FileSource, FollowedFile
     from eliot_etw.sources.journald import FollowedJournal, JournalSource
     from eliot_etw.sources.merged import merge_by_time
+    from eliot_etw.sources.mongodb import FollowedMongo, MongoSource
     from eliot_etw.sources.nats import FollowedNats, NatsSource
     from eliot_etw.sources.otlp import OtlpJsonSource
     from eliot_etw.sources.redis import FollowedRedis, RedisSource
@@ -30,10 +31,12 @@ _MODULES = {
     "FollowedClickHouse": "clickhouse",
     "FollowedFile": "file",
     "FollowedJournal": "journald",
+    "FollowedMongo": "mongodb",
     "FollowedNats": "nats",
     "FollowedRedis": "redis",
     "FollowedSqlite": "sqlite",
     "JournalSource": "journald",
+    "MongoSource": "mongodb",
     "NatsSource": "nats",
     "OtlpJsonSource": "otlp",
     "RedisSource": "redis",
@@ -49,10 +52,12 @@ __all__ = [
     "FollowedClickHouse",
     "FollowedFile",
     "FollowedJournal",
+    "FollowedMongo",
     "FollowedNats",
     "FollowedRedis",
     "FollowedSqlite",
     "JournalSource",
+    "MongoSource",
     "NatsSource",
     "OtlpJsonSource",
     "RedisSource",

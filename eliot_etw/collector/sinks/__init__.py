@@ -28,6 +28,7 @@ SINKS: Final = Kinds(
     {
         "clickhouse": "ClickHouseSink",
         "jsonlines": "JsonLinesSink",
+        "mongodb": "MongoSink",
         "nats": "NatsSink",
         "redis": "RedisSink",
         "sqlite": "SqliteSink",
