@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from eliot_etw.destinations.level_filter import LevelFilter
     from eliot_etw.destinations.logging import LoggingDestination
     from eliot_etw.destinations.memory import MemoryDestination
+    from eliot_etw.destinations.nats import NatsDestination
     from eliot_etw.destinations.otlp import OtlpDestination
     from eliot_etw.destinations.rate_limited import RateLimitedDestination
     from eliot_etw.destinations.redacted import RedactedDestination
+    from eliot_etw.destinations.redis import RedisDestination
     from eliot_etw.destinations.rotating_file import RotatingFileDestination
     from eliot_etw.destinations.tail_sampled import TailSampledDestination
     from eliot_etw.destinations.zmq import ZmqDestination
@@ -29,9 +31,11 @@ __all__ = [
     "LevelFilter",
     "LoggingDestination",
     "MemoryDestination",
+    "NatsDestination",
     "OtlpDestination",
     "RateLimitedDestination",
     "RedactedDestination",
+    "RedisDestination",
     "RotatingFileDestination",
     "TailSampledDestination",
     "ZmqDestination",
@@ -46,9 +50,11 @@ _MODULES = {
     "LevelFilter": "level_filter",
     "LoggingDestination": "logging",
     "MemoryDestination": "memory",
+    "NatsDestination": "nats",
     "OtlpDestination": "otlp",
     "RateLimitedDestination": "rate_limited",
     "RedactedDestination": "redacted",
+    "RedisDestination": "redis",
     "RotatingFileDestination": "rotating_file",
     "TailSampledDestination": "tail_sampled",
     "ZmqDestination": "zmq",

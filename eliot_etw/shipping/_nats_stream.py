@@ -47,6 +47,8 @@ _AT_ONCE: Final = 64
 # How often it is asked anew what the stream has of a sender, before somebody else is to blame.
 _MOST_TRIES: Final = 3
 _CLOSE_S: Final = 1.0
+# How long after it could not be reached the same server is tried again, once.
+_AGAIN_S: Final = 0.1
 # In so many steps a client notices that it was disconnected.
 _STEPS: Final = 10
 # What JetStream allows.
@@ -188,7 +190,14 @@ class NatsStream:
         self.name = name
         self._new = new
         self._timeout_s = timeout_s
-        self._options: dict[str, Any] = {}
+        self._options: dict[str, Any] = {
+            # We connect anew ourselves, and know what was not answered.
+            "allow_reconnect": False,
+            "max_reconnect_attempts": 1,
+            "reconnect_time_wait": _AGAIN_S,
+            # So that there is time left if one of several hangs.
+            "connect_timeout": timeout_s / 2,
+        }
         if access.credentials is not None:
             self._options["user_credentials"] = access.credentials
         if any(access[1:]) or any(each.startswith("tls:") for each in self._servers):
@@ -202,6 +211,7 @@ class NatsStream:
         self._unsure: dict[str, int] = {}
         self._reader = ""
         self._read = 0
+        self._problem: Exception | None = None
 
     # ---- to add --------------------------------------------------------------------------------
 
@@ -493,12 +503,24 @@ class NatsStream:
                 raise
             except (nats.errors.Error, OSError, asyncio.TimeoutError, _SomebodyElse) as error:
                 self._forget()
-                why = str(error) or type(error).__name__
-                raise OSError(errno.EIO, f"{self.url}: {why}") from error
+                raise OSError(errno.EIO, f"{self.url}: {self._why(error)}") from error
             except BaseException:
                 work.close()
                 self._forget()
                 raise
+
+    async def _note(self, error: Exception) -> None:
+        """Keep an error for whoever waits. To log it might come back here."""
+        self._problem = error
+
+    def _why(self, error: BaseException) -> str:
+        """Say why something failed: if it only took too long, what came before."""
+        problem, self._problem = self._problem, None
+        if isinstance(error, (asyncio.TimeoutError, TimeoutError)) or not str(error):
+            error = problem or error
+        elif "no servers" in str(error) and problem is not None:
+            error = problem
+        return str(error) or type(error).__name__
 
     def _is_connected(self) -> bool:
         return self._client is not None and bool(self._client.is_connected)
@@ -521,10 +543,7 @@ class NatsStream:
             client.connect(
                 self._servers,
                 name="eliot-etw",
-                error_cb=_ignore,
-                # We connect anew ourselves, and know what was not answered.
-                allow_reconnect=False,
-                connect_timeout=self._timeout_s,  # type: ignore[arg-type] # any number will do
+                error_cb=self._note,
                 **self._options,
             ),
             until - monotonic(),
@@ -607,10 +626,6 @@ class _Loop(asyncio.SelectorEventLoop):
         with suppress(Exception):
             self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.close()
-
-
-async def _ignore(_: Exception) -> None:
-    """Say nothing of an error: whoever waits is told. To log it might come back here."""
 
 
 def _servers_of(url: str) -> list[str]:

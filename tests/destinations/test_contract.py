@@ -8,6 +8,7 @@ from copy import deepcopy
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from uuid import uuid4
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -30,17 +31,19 @@ from eliot_etw.destinations import (
     LevelFilter,
     LoggingDestination,
     MemoryDestination,
+    NatsDestination,
     OtlpDestination,
     RateLimitedDestination,
     RedactedDestination,
+    RedisDestination,
     RotatingFileDestination,
     TailSampledDestination,
     ZmqDestination,
 )
 from eliot_etw.destinations.tail_sampled import one_in
-from eliot_etw.sources import EtlSource, FileSource, JournalSource
+from eliot_etw.sources import EtlSource, FileSource, JournalSource, NatsSource, RedisSource
 from eliot_etw.testing import RecordingEtw
-from tests import _journal
+from tests import _journal, _services
 
 ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = Path(destinations.__file__).parent
@@ -246,6 +249,28 @@ def _shipping(**options):
     return destination, read
 
 
+def stream_of_nats(folder):
+    """Make what adds to a stream of JetStream, and what reads that."""
+    return _stream("nats", NatsDestination, NatsSource)
+
+
+def stream_of_redis(folder):
+    """Make what adds to a stream of Redis, and what reads that."""
+    return _stream("redis", RedisDestination, RedisSource)
+
+
+def _stream(engine, destination_of, source_of):
+    pytest.importorskip(engine)
+    url, stream = _services.shared(engine).url, f"test-{uuid4()}"
+    destination = destination_of(url, stream)
+
+    def read():
+        assert destination.flush(60)
+        return list(source_of(url, stream=stream))
+
+    return destination, read
+
+
 # Each public destination, in each way of being made in which it works differently.
 ENTRIES = {
     "BackgroundDestination": [background_file, background_memory],
@@ -256,9 +281,11 @@ ENTRIES = {
     "LevelFilter": [levels],
     "LoggingDestination": [logger],
     "MemoryDestination": [memory],
+    "NatsDestination": [stream_of_nats],
     "OtlpDestination": [traces, traces_and_logs],
     "RateLimitedDestination": [limiting],
     "RedactedDestination": [redacting],
+    "RedisDestination": [stream_of_redis],
     "RotatingFileDestination": [rotating],
     "TailSampledDestination": [sampling],
     "ZmqDestination": [shipping, shipping_from_disk],

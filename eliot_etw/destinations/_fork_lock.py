@@ -1,0 +1,70 @@
+"""A lock that a fork waits for: what is done under it is in no child half done."""
+
+from __future__ import annotations
+
+import os
+from _thread import allocate_lock, get_ident
+from types import TracebackType
+from typing import Final, final
+from weakref import WeakSet
+
+# How long a fork waits at most.
+_TIMEOUT_S: Final = 1.0
+
+
+@final
+class ForkLock:
+    """Held while something is called that has locks of its own, such as one for an import.
+
+    A child that was forked meanwhile would wait for them for ever, as nobody there has them. In
+    the child, this one is to be made anew.
+    """
+
+    def __init__(self) -> None:
+        self._lock = allocate_lock()
+        self._owner: int | None = None
+        self._forking: int | None = None
+        _all.add(self)
+
+    def __enter__(self) -> None:
+        self._lock.acquire()
+        self._owner = get_ident()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._owner = None
+        self._lock.release()
+
+    def _before_fork(self) -> None:
+        """Wait until nothing is done under it."""
+        thread = get_ident()
+        if thread != self._owner and self._lock.acquire(timeout=_TIMEOUT_S):
+            # Several threads may fork at the same time, and only one of them has the lock.
+            self._forking = thread
+
+    def _after_fork_in_parent(self) -> None:
+        """Go on."""
+        if self._forking == get_ident():
+            self._forking = None
+            self._lock.release()
+
+
+_all: WeakSet[ForkLock] = WeakSet()
+
+
+def _before_fork() -> None:
+    for each in list(_all):
+        each._before_fork()
+
+
+def _after_fork_in_parent() -> None:
+    for each in list(_all):
+        each._after_fork_in_parent()
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)
