@@ -23,6 +23,9 @@ DESTINATION_FAILURE: Final = "eliot:destination_failure"
 SERIALIZATION_FAILURE: Final = "eliot:serialization_failure"
 DROPPED: Final = "eliot:dropped"
 REMOTE_TASK: Final = "eliot:remote_task"
+# A request that a server answers, and a call that a client makes.
+HTTP_REQUEST: Final = "http:request"
+HTTP_CALL: Final = "http:call"
 
 # In the start of an action: the W3C header that it continues, of somebody who knows no place in
 # our tree; what was passed on beside it; and what came in and was not continued.

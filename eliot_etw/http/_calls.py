@@ -7,10 +7,11 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from eliot_etw._action import Action, start_action
+from eliot_etw._names import HTTP_CALL
 from eliot_etw._trace_context import trace_id_of
 from eliot_etw.http._headers import outgoing_headers
 
-CALL: Final = "http:call"
+CALL: Final = HTTP_CALL
 """The type of an action that a client's wrapper makes of a call."""
 
 
