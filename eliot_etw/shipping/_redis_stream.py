@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any, Final, NamedTuple, final
 from urllib.parse import urlsplit, urlunsplit
@@ -175,6 +175,62 @@ class RedisStream:
     def close(self) -> None:
         """Close the connections. A later call connects anew."""
         self._client.close()
+
+    # ---- as one of a group, of which Redis knows what each has taken and not acknowledged ------
+
+    def join(self, group: str) -> None:
+        """Make a group that begins with the first entry, if there is no such group."""
+        try:
+            self._client.xgroup_create(self.name, group, id="0", mkstream=True)
+        except self.errors as error:
+            if not str(error).startswith("BUSYGROUP"):
+                raise
+
+    def take(self, group: str, who: str, most: int, wait_s: float) -> list[tuple[bytes, bytes]]:
+        """Take entries that nobody in the group has taken yet; wait for one, if there is none."""
+        wait_ms = max(1, int(wait_s * 1000))
+        return self._taken(group, who, ">", count=most, block=wait_ms)
+
+    def taken(self, group: str, who: str, after: bytes, most: int) -> list[tuple[bytes, bytes]]:
+        """Read what somebody has taken and not acknowledged, after an entry."""
+        return self._taken(group, who, after or b"0", count=most)
+
+    def _taken(
+        self, group: str, who: str, after: Any, **options: Any
+    ) -> list[tuple[bytes, bytes]]:
+        found: Any = self._client.xreadgroup(group, who, {self.name: after}, **options)
+        # One stream was asked for; its entries are there in one list or several.
+        if isinstance(found, dict):
+            entries = [entry for some in found.values() for part in some for entry in part]
+        else:
+            entries = [entry for _, some in found or () for entry in some]
+        return [(number, (fields or {}).get(FIELD, b"")) for number, fields in entries]
+
+    def take_over(self, group: str, whose: Container[str], who: str, idle_s: float) -> None:
+        """Take over what others have taken and not acknowledged for long.
+
+        Args:
+            group: The group.
+            whose: Those of whom nothing is taken over.
+            who: Who has it then.
+            idle_s: For how long.
+        """
+        idle_ms = int(idle_s * 1000)
+        for other in self._client.xinfo_consumers(self.name, group):
+            name = other["name"].decode()
+            if name in whose or not other["pending"]:
+                continue
+            while waiting := self._client.xpending_range(
+                self.name, group, "-", "+", _AT_ONCE, name, idle=idle_ms
+            ):
+                numbers = [each["message_id"] for each in waiting]
+                self._client.xclaim(self.name, group, who, idle_ms, numbers, justid=True)
+
+    def acknowledge(self, group: str, numbers: Iterable[bytes]) -> None:
+        """Say that entries are done with."""
+        rest = iter(numbers)
+        while some := list(islice(rest, _AT_ONCE)):
+            self._client.xack(self.name, group, *some)
 
 
 def without_password(url: str) -> str:

@@ -17,6 +17,8 @@ INPUTS: Final = Kinds(
     "eliot_etw.inputs",
     {
         "file": "FileInput",
+        "nats": "NatsInput",
+        "redis": "RedisInput",
         "zmq": "ZmqInput",
     },
 )
