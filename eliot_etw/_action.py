@@ -30,6 +30,8 @@ from eliot_etw.typing import MessageDict, MessageSerializer, Writer
 if TYPE_CHECKING:
     from typing_extensions import Self  # the type checker brings it along
 
+    from eliot_etw._trace_context import Continuation
+
 _T = TypeVar("_T")
 
 _UNSET: Final[Any] = object()
@@ -224,7 +226,11 @@ class Action:
             task_id = fields.pop("task_id", _UNSET)
         fields.setdefault("action_type", names.REMOTE_TASK)
         if "traceparent" in fields:
-            return _continue_trace(logger, None if task_id is _UNSET else task_id, fields)
+            from eliot_etw._trace_context import continuation  # noqa: PLC0415 - as above
+
+            known = None if task_id is _UNSET else task_id
+            headers = fields.pop("traceparent"), fields.pop("tracestate", None)
+            return start_continued(logger, continuation(known, *headers), fields)
         if task_id is _UNSET:
             msg = (
                 "continue_task() needs the keyword argument task_id or traceparent, got neither. "
@@ -434,13 +440,9 @@ class Action:
             route.failed(call, error, end)
 
 
-def _continue_trace(
-    logger: Writer | None, task_id: str | bytes | None, fields: MessageDict
-) -> Action:
-    """Start an action at the place that headers name, which are among its fields."""
-    from eliot_etw._trace_context import continuation  # noqa: PLC0415 - few programs need it
-
-    found = continuation(task_id, fields.pop("traceparent"), fields.pop("tracestate", None))
+def start_continued(logger: Writer | None, found: Continuation, fields: MessageDict) -> Action:
+    """Start an action at the place that headers, or the environment, name."""
+    fields.setdefault("action_type", names.REMOTE_TASK)
     action = start_action(logger, "", None, found.place, **{**fields, **found.fields})
     if found.tracestate:
         action._tracestate = found.tracestate

@@ -83,7 +83,8 @@ def parse_traceparent(text: object) -> TraceParent:
             return TraceParent(trace_id, parent_id, int(flags, 16))
     msg = (
         "traceparent must look like '00-<32 hex digits>-<16 hex digits>-<2 hex digits>', in lower "
-        f"case and neither id all zeros, got {text!r}. Pass what came in the header unchanged."
+        f"case and neither id all zeros, got {safe_repr(text)}. "
+        "Pass what came in the header unchanged."
     )
     raise InvalidTraceParent(msg)
 
@@ -163,6 +164,21 @@ def drawn_task_id(task_uuid: str, level: Iterable[int]) -> str:
     return task_id if _is_sendable(task_id) else ""
 
 
+def sent_place(task_id: object) -> tuple[str, TaskLevel] | None:
+    """Read a task id that came over the wire.
+
+    Returns:
+        The task, and the place in it; None if it is none, or not one that we or Eliot make.
+    """
+    if not isinstance(task_id, str | bytes) or len(task_id) > _LONGEST_TASK_ID:
+        return None
+    try:
+        place = parse_task_id(task_id)
+    except InvalidTaskID:
+        return None
+    return place if _is_sendable(place[0]) and max(place[1]) < 2 * FIRST_DRAWN else None
+
+
 def valid_tracestate(text: object) -> str:
     """Return what is passed on of the header ``tracestate``.
 
@@ -231,7 +247,7 @@ def continuation(task_id: object, traceparent: object, tracestate: object) -> Co
         The exact place, unless it is in another trace than the one that ``traceparent`` names;
         else one that is drawn in that trace; else a new task.
     """
-    place, parent = _place(task_id), _parent(traceparent)
+    place, parent = sent_place(task_id), _parent(traceparent)
     if parent is None:
         came = {"task_id": None if place else task_id, "traceparent": traceparent}
         refused = not_continued("refused", **came)
@@ -277,17 +293,6 @@ def _shortened(value: object) -> str:
 def _is_sendable(text: str) -> bool:
     """Say whether a header, or the environment, can have a text as it is."""
     return text.isprintable() and not text.startswith(" ")
-
-
-def _place(task_id: object) -> tuple[str, TaskLevel] | None:
-    """Read a task id; None if it is none, or not one that we or Eliot make."""
-    if not isinstance(task_id, str | bytes) or len(task_id) > _LONGEST_TASK_ID:
-        return None
-    try:
-        place = parse_task_id(task_id)
-    except InvalidTaskID:
-        return None
-    return place if _is_sendable(place[0]) and max(place[1]) < 2 * FIRST_DRAWN else None
 
 
 def _parent(traceparent: object) -> TraceParent | None:

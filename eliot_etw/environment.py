@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping
 from typing import Any, Final
 
-from eliot_etw._action import Action
+from eliot_etw._action import Action, start_continued
 from eliot_etw._context import current_action
-from eliot_etw._trace_context import drawn_task_id
+from eliot_etw._trace_context import continuation, drawn_task_id
 
 __all__ = ["child_environment", "continue_from_environment"]
 
@@ -66,11 +66,5 @@ def continue_from_environment(
         environment = os.environ
     else:
         task_id = environment.get(_TASK_ID)
-    return Action.continue_task(
-        **{
-            **fields,
-            "task_id": task_id,
-            "traceparent": environment.get(_TRACEPARENT),
-            "tracestate": environment.get(_TRACESTATE),
-        }
-    )
+    found = continuation(task_id, environment.get(_TRACEPARENT), environment.get(_TRACESTATE))
+    return start_continued(None, found, fields)

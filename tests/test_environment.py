@@ -92,6 +92,13 @@ class TestContinue:
         assert messages[0]["task_level"] == [7, 1]
         assert environment == {"ELIOT_TASK_ID": "x@/7"}
 
+    def test_fields_of_any_name(self, messages):
+        """A field is never taken for what the environment says."""
+        fields = {"task_id": "y@/1", "traceparent": "no", "tracestate": "b=2"}
+        continue_from_environment({"ELIOT_TASK_ID": "x@/7"}, **fields)
+        assert messages[0]["task_level"] == [7, 1]
+        assert fields.items() <= messages[0].items()
+
     @pytest.mark.parametrize("name", ["ELIOT_TASK_ID", "TRACEPARENT"])
     def test_nonsense(self, messages, name):
         """Nonsense starts a new task that says so."""

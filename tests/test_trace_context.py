@@ -135,6 +135,16 @@ class TestTraceParent:
             value = parse_traceparent(text)
             assert value == parse_traceparent(value.to_string())
 
+    def test_hostile_value(self):
+        """What cannot be written in the words is refused all the same."""
+
+        class Hostile:
+            def __repr__(self):
+                raise ZeroDivisionError
+
+        with pytest.raises(InvalidTraceParent):
+            parse_traceparent(Hostile())
+
     def test_caught_as_value_error(self):
         """The error is one of ours, and the built-in one that callers expect."""
         assert issubclass(InvalidTraceParent, EliotError)

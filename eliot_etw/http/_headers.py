@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Any, Final, Protocol, TypeAlias
 
-from eliot_etw._action import Action, start_task
+from eliot_etw import _names as names
+from eliot_etw._action import Action, start_action, start_continued, start_task
 from eliot_etw._context import current_action
-from eliot_etw._trace_context import drawn_task_id, not_continued
+from eliot_etw._safe import safe_repr
+from eliot_etw._trace_context import Continuation, continuation, drawn_task_id, not_continued
 from eliot_etw.typing import MessageDict
 
 TASK_ID: Final = "X-Eliot-Task-Id"
 
-REQUEST: Final = "http:request"
+REQUEST: Final = names.HTTP_REQUEST
 """The type of an action that a server's middleware makes of a request."""
 
 Pairs: TypeAlias = Iterable[tuple[str | bytes, str | bytes]]
@@ -84,14 +86,40 @@ def continue_from(headers: Headers, /, *, trust: Trust = True, **fields: Any) ->
 def continue_request(
     headers: Headers, request: object, trust: Trust, fields: MessageDict
 ) -> Action:
-    """Do what `continue_from` does; a function for `trust` is asked about the request."""
-    came = _came(headers)
+    """Do what `continue_from` does; a function for `trust` is asked about the request.
+
+    If somebody else has read the same headers, and we are within what was made of them, the action
+    is in that: one place is for one action.
+    """
+    fields.setdefault("action_type", names.REMOTE_TASK)
+    came, current = _came(headers), current_action()
     if not came:
-        return start_task(**fields)
+        return (start_action if _is_in_request(current) else start_task)(**fields)
     why_not = _why_not(trust, request)
     if why_not:
-        return start_task(**fields, **not_continued(why_not, **came))
-    return Action.continue_task(**{**fields, "traceparent": None, **came})
+        return start_task(**{**fields, **not_continued(why_not, **came)})
+    found = continuation(came.get("task_id"), came.get("traceparent"), came.get("tracestate"))
+    if current is not None and _is_there(current, found):
+        return start_action(**fields)
+    return start_continued(None, found, fields)
+
+
+def _is_in_request(action: Action | None) -> bool:
+    """Say whether an action is within what OpenTelemetry made of the same request."""
+    while action is not None and not getattr(action, "is_server", False):
+        action = action._parent
+    return action is not None
+
+
+def _is_there(action: Action, found: Continuation) -> bool:
+    """Say whether an action is at a place already, or within it: somebody else read the headers.
+
+    Of a trace without a place of ours, each who reads the headers draws another one.
+    """
+    uuid, level = found.place
+    if action.task_uuid != uuid:
+        return False
+    return names.TRACEPARENT in found.fields or action.task_level[: len(level)] == level
 
 
 def checked_trust(trust: Trust) -> Trust:
@@ -115,7 +143,7 @@ def _came(headers: Headers) -> dict[str, str]:
     came: dict[str, str] = {}
     for key, value in pairs:
         parameter = _PARAMETERS.get(_text(key).lower())
-        if parameter is not None:
+        if parameter is not None and value is not None:
             text = _text(value).strip(" \t")
             # As RFC 9110, section 5.3, has it: one list may come in several headers.
             came[parameter] = f"{came[parameter]},{text}" if parameter in came else text
@@ -123,8 +151,11 @@ def _came(headers: Headers) -> dict[str, str]:
     return {} if came.keys() == {"tracestate"} else came
 
 
-def _text(value: str | bytes) -> str:
-    return value if isinstance(value, str) else value.decode("latin-1")
+def _text(value: object) -> str:
+    """Return a header as text: any, if it is something else, as it may be in a queue's message."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return str(value, "latin-1")
+    return value if isinstance(value, str) else safe_repr(value)
 
 
 def _why_not(trust: Trust, request: object) -> str:

@@ -61,8 +61,9 @@ class WsgiMiddleware:
         action = continue_request(headers, environ, self._trust, fields)
 
         def note_status(status: str, *more: Any) -> Any:
+            write = start_response(status, *more)
             action.add_success_fields(status=_number(status))
-            return start_response(status, *more)
+            return write
 
         try:
             body = action.run(self._app, environ, note_status)

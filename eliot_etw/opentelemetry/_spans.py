@@ -15,6 +15,7 @@ from opentelemetry.trace import (
     NonRecordingSpan,
     Span,
     SpanContext,
+    SpanKind,
     TraceFlags,
     format_span_id,
     format_trace_id,
@@ -77,6 +78,11 @@ class SpanAction(Action):
     def span(self) -> Span:
         """The span; one that only has its ids, if it is gone."""
         return self._span() or NonRecordingSpan(self.span_context)
+
+    @property
+    def is_server(self) -> bool:
+        """Whether it is a request that came in; `eliot_etw.http` asks, which knows no spans."""
+        return getattr(self._span(), "kind", None) is SpanKind.SERVER
 
     def traceparent(self) -> str:
         """Return the header ``traceparent``, which names the span."""

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import final
 
 from eliot_etw._require import require
-from eliot_etw._task_level import parse_task_id
+from eliot_etw._task_level import TaskLevel
 from eliot_etw._trace_context import (
     SAMPLED,
     continuation,
     drawn_task_id,
+    sent_place,
     span_id_of,
     trace_id_of,
 )
-from eliot_etw.exceptions import InvalidTaskID
 
 require("opentelemetry", feature="EliotPropagator", extra="otel")
 
@@ -74,7 +74,8 @@ class EliotPropagator(TextMapPropagator):
         action = action_in(context)
         if action is not None:
             task_id = drawn_task_id(action.task_uuid, action.task_level)
-            setter.set(carrier, TASK_ID, task_id)
+            if task_id:
+                setter.set(carrier, TASK_ID, task_id)
 
     def extract(
         self,
@@ -91,13 +92,14 @@ class EliotPropagator(TextMapPropagator):
             context = Context()
         # A plain dict may have the names as they are sent, or as they are received.
         sent = getter.get(carrier, TASK_ID) or getter.get(carrier, TASK_ID.lower())
-        task_id = next(iter(sent or ()), None)
+        # Of several none is followed, as everywhere.
+        task_id = ",".join(map(str, sent or ())) or None
         parent = get_current_span(self._w3c.extract(carrier, Context(), getter)).get_span_context()
         if not parent.is_valid:
-            try:
-                parent = _parent_of(task_id)
-            except InvalidTaskID:
+            place = sent_place(task_id)
+            if place is None:
                 return context
+            parent = _parent_of(*place)
         state = parent.trace_state.to_header()
         found = continuation(task_id, traceparent_of(parent).to_string(), state or None)
         remote = Remote(parent, found)
@@ -109,16 +111,11 @@ class EliotPropagator(TextMapPropagator):
         return {*self._w3c.fields, TASK_ID}
 
 
-def _parent_of(task_id: str | None) -> SpanContext:
-    """Return the span that stands for the action in which a place was taken.
-
-    Raises:
-        InvalidTaskID: If it is none.
-    """
-    uuid, level = parse_task_id(task_id or "")
+def _parent_of(task_uuid: str, level: TaskLevel) -> SpanContext:
+    """Return the span that stands for the action in which a place was taken."""
     return SpanContext(
-        int(trace_id_of(uuid), 16),
-        int(span_id_of(uuid, level[:-1]), 16),
+        int(trace_id_of(task_uuid), 16),
+        int(span_id_of(task_uuid, level[:-1]), 16),
         is_remote=True,
         trace_flags=TraceFlags(SAMPLED),
     )

@@ -142,16 +142,69 @@ class TestContinueFrom:
         action = continue_from([states[0], ("traceparent", FOREIGN), *states[1:]])
         assert action.tracestate == "foo=1,bar=2,,rojo=1,baz=3"
 
+    @pytest.mark.parametrize("value", [7, [FOREIGN], {"a": 1}])
+    def test_no_text(self, messages, value):
+        """What is no text, as a queue's message may have it, is not followed."""
+        continue_from({"traceparent": value, 7: None})
+        assert messages[0]["eliot:not_continued"]["traceparent"] == repr(value)
+
+    def test_none(self, messages):
+        """A header of which there is no value is not there."""
+        continue_from([("traceparent", None), ("x-eliot-task-id", bytearray(b"x@/7"))])
+        assert messages[0]["task_level"] == [7, 1]
+        assert "eliot:not_continued" not in messages[0]
+
+    @pytest.mark.parametrize(
+        "headers", [{}, {"traceparent": FOREIGN}, {"X-Eliot-Task-Id": "x@/7"}]
+    )
+    @pytest.mark.parametrize("trust", [True, False])
+    def test_fields_of_any_name(self, messages, headers, trust):
+        """A field is never taken for a header."""
+        fields = {"task_id": "y@/1", "traceparent": "no", "tracestate": "b=2"}
+        action = continue_from(headers, trust=trust, **fields)
+        assert fields.items() <= messages[0].items()
+        assert (action.task_uuid, action.tracestate) != ("y", "b=2")
+
+    @pytest.mark.parametrize(
+        "headers",
+        [
+            {"X-Eliot-Task-Id": f"{TASK}@/7"},
+            {"X-Eliot-Task-Id": f"{TASK}@/7", "traceparent": FOREIGN, "tracestate": "a=1"},
+            {"traceparent": FOREIGN},
+            {"traceparent": FOREIGN, "X-Eliot-Task-Id": "x@/7"},
+        ],
+    )
+    def test_once(self, messages, headers):
+        """Who reads headers that somebody around him has read is in what was made of them."""
+        with continue_from(headers, action_type="outer") as outer, start_action():
+            inner = continue_from(headers, action_type="inner", x=1)
+        assert [*outer.task_level, 2, 2] == [*inner.task_level]
+        assert (inner.task_uuid, inner.tracestate) == (outer.task_uuid, outer.tracestate)
+        assert messages[2]["x"] == 1
+        assert messages[2].keys().isdisjoint({"eliot:traceparent", "eliot:not_continued"})
+
+    def test_another_place(self, messages):
+        """Within an action that is elsewhere, also in that task, headers are followed."""
+        with start_action() as action, start_action():
+            continue_from({"X-Eliot-Task-Id": f"{action.task_uuid}@/2/7"})
+            continue_from({"X-Eliot-Task-Id": f"{action.task_uuid}@/7"})
+            continue_from({"X-Eliot-Task-Id": "x@/2"})
+        levels = [message["task_level"] for message in messages[2:5]]
+        assert levels == [[2, 7, 1], [7, 1], [2, 1]]
+
     def test_type_if_none_is_given(self, messages):
-        """The type is Eliot's for what goes on elsewhere."""
-        continue_from({"traceparent": FOREIGN})
-        assert messages[0]["action_type"] == "eliot:remote_task"
+        """The type is Eliot's for what goes on elsewhere, whatever came in."""
+        for headers in ({"traceparent": FOREIGN}, {"traceparent": "no"}, {}):
+            continue_from(headers)
+        assert {"eliot:remote_task"} == {message["action_type"] for message in messages}
 
     @given(
         st.lists(
             st.tuples(
                 st.sampled_from(["traceparent", "tracestate", "X-Eliot-Task-Id", "accept"]),
-                st.text(max_size=20) | st.binary(max_size=20) | st.sampled_from([FOREIGN, "x@/7"]),
+                st.text(max_size=20)
+                | st.binary(max_size=20)
+                | st.sampled_from([FOREIGN, "x@/7", None, 7, [FOREIGN], {}]),
             ),
             max_size=5,
         ),

@@ -214,6 +214,28 @@ def test_status_that_is_none(messages):
     assert the_request(messages)[1]["status"] == "fine"
 
 
+def test_status_that_is_refused(messages):
+    """It is the server who complains, and the status that was not sent is not logged."""
+
+    def start_response(status, headers):
+        raise AssertionError(status)
+
+    def app(environ, start_response):
+        with pytest.raises(AssertionError, match="None"):
+            start_response(None, [])
+        return []
+
+    WsgiMiddleware(app)(environ_of(), start_response).close()
+    assert "status" not in the_request(messages)[1]
+
+
+def test_within_itself(messages):
+    """Of two in a row, the inner one is an action within the outer one."""
+    call(WsgiMiddleware(app), environ_of(HTTP_X_ELIOT_TASK_ID="x@/7"))
+    starts = [m["task_level"] for m in messages if m.get("action_status") == "started"]
+    assert starts == [[7, 1], [7, 2, 1]]
+
+
 def test_two_at_a_time(messages):
     """Each part of an answer is logged in its own request."""
     wrapped = WsgiMiddleware(app)

@@ -14,13 +14,14 @@ from opentelemetry.baggage.propagation import W3CBaggagePropagator
 from opentelemetry.context import Context
 from opentelemetry.propagators.composite import CompositePropagator
 from opentelemetry.sdk.trace.sampling import ALWAYS_OFF
-from opentelemetry.trace import get_current_span
+from opentelemetry.trace import SpanKind, get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from eliot_etw import Action, log_message, start_action
 from eliot_etw import _names as names
 from eliot_etw._task_level import parse_task_id
 from eliot_etw._trace_context import FIRST_DRAWN, TraceParent, span_id_of, trace_id_of
+from eliot_etw.http import continue_from
 from eliot_etw.opentelemetry import EliotPropagator
 from tests._tracing import Tracing, paths, starts
 
@@ -98,6 +99,13 @@ class TestInject:
         propagator.inject(sent, context)
         assert action.traceparent() == sent["traceparent"]
         assert propagator.fields == {*sent, "tracestate"}
+
+    def test_task_that_cannot_be_sent(self, propagator, messages):
+        """A task with a name that no header can have is sent as a trace alone."""
+        sent = {}
+        with Action(None, "a\nb", (), "action"):
+            propagator.inject(sent)
+        assert ["traceparent"] == [*sent]
 
     def test_nothing(self, propagator):
         """Outside of any action and span, nothing goes out."""
@@ -178,6 +186,11 @@ class TestExtract:
         [
             {},
             headers(task_id="nonsense"),
+            headers(task_id="x@" + 1_500 * "/1"),
+            headers(task_id=f"x@/{2 * FIRST_DRAWN}"),
+            headers(task_id="x\n@/1"),
+            headers(task_id=["x@/1", "x@/2"]),
+            headers(task_id=7),
             headers(traceparent="nonsense"),
             headers(traceparent="00-" + 32 * "0" + "-b7ad6b7169203331-01", task_id=""),
         ],
@@ -230,6 +243,42 @@ class TestBothWays:
         tracing.tracer.start_span("span", context=propagator.extract(sent)).end()
         expected = [("action",), ("action", "continued"), ("action", "continued", "span")]
         assert expected == paths(messages)
+
+
+class TestMiddleware:
+    """Beside what else reads headers, `eliot_etw.http`: each place is for one action."""
+
+    CARRIERS = (headers(PARENT, TASK_ID), headers(task_id="x@/7"), headers(OTHER), headers())
+
+    @pytest.mark.parametrize("carrier", CARRIERS)
+    def test_within(self, tracing, propagator, messages, carrier):
+        """Within a request's span, the request of the middleware is part of it."""
+        token = otel_context.attach(propagator.extract(carrier))
+        with (
+            tracing.tracer.start_as_current_span("server", kind=SpanKind.SERVER),
+            start_action(action_type="in between"),
+        ):
+            continue_from(carrier, action_type="http:request").finish()
+        otel_context.detach(token)
+        path = ("server", "in between", "http:request")
+        assert [path[:1], path[:2], path] == paths(messages)
+
+    @pytest.mark.parametrize("carrier", CARRIERS[:-1])
+    def test_not_recorded(self, propagator, messages, carrier):
+        """So it is where the span is sampled out."""
+        token = otel_context.attach(propagator.extract(carrier))
+        with Tracing(sampler=ALWAYS_OFF).tracer.start_as_current_span("server"):
+            continue_from(carrier, action_type="http:request").finish()
+        otel_context.detach(token)
+        expected = [(names.REMOTE_TASK,), (names.REMOTE_TASK, "http:request")]
+        assert expected == paths(messages)
+
+    @pytest.mark.parametrize("carrier", CARRIERS)
+    def test_around(self, tracing, messages, carrier):
+        """The other way round, the span is part of the request of the middleware."""
+        with continue_from(carrier, action_type="http:request"):
+            tracing.tracer.start_span("server", kind=SpanKind.SERVER).end()
+        assert [("http:request",), ("http:request", "server")] == paths(messages)
 
 
 class TestEntryPoints:
