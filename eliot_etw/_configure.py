@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
-from functools import reduce
+from functools import partial, reduce
 from operator import or_
 from typing import Any, Final, Literal, NamedTuple, get_origin
 
@@ -67,6 +67,18 @@ def set_up(settings: Mapping[str, Any] | str | os.PathLike[str]) -> Configuratio
         raise TypeError(msg)
     with _named(str(settings)):
         return _made_of(_plan(_read_toml(settings)))
+
+
+def destination_maker(settings: Mapping[str, Any]) -> Callable[[ExitStack], Destination]:
+    """Hold the settings of one destination against what takes them, as `configure` does.
+
+    Returns:
+        What makes it, and has what was made closed in the end.
+
+    Raises:
+        InvalidSettings: If something is wrong; what is returned raises it, too.
+    """
+    return partial(_made, *_planned_destination(settings, "destination"))
 
 
 @contextmanager

@@ -124,7 +124,9 @@ class MongoCollection:
             where: A query of MongoDB's.
             fields: Which fields of them, besides ``_id``.
         """
-        with self._collection.find(where, dict.fromkeys(fields, 1)).sort(_ORDER) as cursor:
+        found = self._collection.find(where, dict.fromkeys(fields, 1))
+        # Of a few tasks, or of messages by their ids, MongoDB may have to sort.
+        with found.sort(_ORDER).allow_disk_use(True) as cursor:
             yield from cursor
 
     def close(self) -> None:

@@ -27,9 +27,12 @@ SINKS: Final = Kinds(
     "eliot_etw.sinks",
     {
         "clickhouse": "ClickHouseSink",
+        "destination": "DestinationSink",
+        "journald": "JournaldSink",
         "jsonlines": "JsonLinesSink",
         "mongodb": "MongoSink",
         "nats": "NatsSink",
+        "otlp": "OtlpSink",
         "redis": "RedisSink",
         "sqlite": "SqliteSink",
     },
