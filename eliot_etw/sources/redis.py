@@ -50,10 +50,7 @@ class RedisSource:
 
     @classmethod
     def named(cls, name: str) -> RedisSource:
-        """Make the source that a command line names.
-
-        >>> RedisSource.named("redis://127.0.0.1:6379/0?stream=eliot").name
-        'redis://127.0.0.1:6379/0?stream=eliot'
+        """Make the source that a command line names, as ``redis://127.0.0.1:6379/0?stream=eliot``.
 
         Raises:
             MissingDependency: If redis is not installed.

@@ -69,6 +69,19 @@ def test_cannot_be_reached():
 
 
 @pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("redis://127.0.0.1:6379/2?stream=x", "redis://127.0.0.1:6379/2?stream=x"),
+        ("redis://127.0.0.1:6379/0", "redis://127.0.0.1:6379/0?stream=eliot"),
+        ("rediss://user:secret@host/0?stream=x", "rediss://host/0?stream=x"),
+    ],
+)
+def test_names(name, expected):
+    """A name says where Redis is and which stream is meant; its password is not shown."""
+    assert RedisSource.named(name).name == expected
+
+
+@pytest.mark.parametrize(
     "name", ["redis:", "redis://127.0.0.1?stream=", "redis://127.0.0.1?x=y", "redis:here"]
 )
 def test_wrong_names(name):
