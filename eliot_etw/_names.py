@@ -67,6 +67,8 @@ MONGODB_SRV: Final = "mongodb+srv:"
 # ... and that of a stream of NATS JetStream, the second with TLS.
 NATS: Final = "nats:"
 NATS_TLS: Final = "tls:"
+# ... and that of what is published over ZeroMQ.
+ZMQ_SUB: Final = "zmq+sub:"
 
 # What the framework itself puts into every message: where in which tree, and when.
 PLACE_FIELDS: Final = frozenset({TASK_UUID, TASK_LEVEL, TIMESTAMP})

@@ -99,6 +99,8 @@ ONE_EDGE = [
         {module, "sources.", "shipping."}
         for module in ("sources.clickhouse", "sources.mongodb", "sources.nats", "sources.redis")
     ),
+    # To connect to a collector is the same for who sends and for who listens.
+    {"sources.zmq_sub", "sources.", "destinations."},
     {"destinations.etl", "destinations.", "etw."},
     {"journald", "destinations."},
     {"destinations.etw", "destinations.", "etw."},

@@ -27,6 +27,7 @@ from eliot_etw._names import (
     REDIS,
     REDIS_TLS,
     SQLITE,
+    ZMQ_SUB,
 )
 from eliot_etw._program import printable
 from eliot_etw.exceptions import InvalidTrace, MissingDependency
@@ -73,6 +74,7 @@ _NAMED: Final = {
     REDIS: "RedisSource",
     REDIS_TLS: "RedisSource",
     SQLITE: "SqliteSource",
+    ZMQ_SUB: "ZmqSubSource",
 }
 
 if TYPE_CHECKING:

@@ -11,6 +11,10 @@ from typing import Any, Final, final
 
 from eliot_etw import log_message
 from eliot_etw._require import require
+from eliot_etw.collector._addresses import is_local
+
+ZAP: Final = "inproc://zeromq.zap.01"
+"""Where libzmq asks whether a connection may be made."""
 
 _LOOK_EVERY_S: Final = 0.5
 _SUFFIX: Final = ".key"
@@ -120,7 +124,7 @@ class AllowedKeys:
         return name in self._names.values()
 
 
-def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes] | None:
+def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes]:
     """Answer who asks whether a connection may be made.
 
     Args:
@@ -128,15 +132,40 @@ def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes] | None:
         keys: Who may.
 
     Returns:
-        The answer: the name of the key is the user's id; None if the question is none.
+        The answer: the name of the key is the user's id; an error if the question is none.
 
     Source:
         https://rfc.zeromq.org/spec/27/, the ZeroMQ Authentication Protocol.
     """
     if len(request) != _ZAP_FRAMES or request[0] != _ZAP_VERSION:
-        return None
+        return [_ZAP_VERSION, b"", b"500", b"", b"", b""]
     mechanism, credentials = request[5], request[6]
     name = keys.name_of(credentials) if mechanism == b"CURVE" else None
     if name is None:
         return [_ZAP_VERSION, request[1], b"400", b"this key is not allowed", b"", b""]
     return [_ZAP_VERSION, request[1], b"200", b"OK", name.encode(), b""]
+
+
+def own_keys(path: str) -> tuple[bytes, bytes]:
+    """Read the collector's keys. Raises ValueError if there are none in the file."""
+    auth: Any = require("zmq.auth", feature="Keys", extra="collector")
+    public, secret = auth.load_certificate(Path(path).expanduser())
+    if secret is None:
+        msg = f"secret_key must be a file with a secret key, got {path!r}. Name the .key_secret."
+        raise ValueError(msg)
+    return public, secret
+
+
+def check_listener(
+    endpoint: str, keys: str | None, secret_key: str | None, allow_unencrypted: bool
+) -> None:
+    """Refuse to listen where anybody may say anything."""
+    if (keys is None) != (secret_key is None):
+        msg = "keys and secret_key must be given together. Make them with: eliot-etw keys new NAME"
+        raise ValueError(msg)
+    if keys is None and not allow_unencrypted and not is_local(endpoint):
+        msg = (
+            f"endpoint must be on this machine where there are no keys, got {endpoint!r}. Give "
+            "keys and secret_key (eliot-etw keys new NAME), or set allow_unencrypted."
+        )
+        raise ValueError(msg)

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from eliot_etw.sources.otlp import OtlpJsonSource
     from eliot_etw.sources.redis import FollowedRedis, RedisSource
     from eliot_etw.sources.sqlite import FollowedSqlite, SqliteSource
+    from eliot_etw.sources.zmq_sub import FollowedZmqSub, ZmqSubSource
 
 _MODULES = {
     "BadLine": "_lines",
@@ -35,12 +36,14 @@ _MODULES = {
     "FollowedNats": "nats",
     "FollowedRedis": "redis",
     "FollowedSqlite": "sqlite",
+    "FollowedZmqSub": "zmq_sub",
     "JournalSource": "journald",
     "MongoSource": "mongodb",
     "NatsSource": "nats",
     "OtlpJsonSource": "otlp",
     "RedisSource": "redis",
     "SqliteSource": "sqlite",
+    "ZmqSubSource": "zmq_sub",
     "merge_by_time": "merged",
 }
 
@@ -56,12 +59,14 @@ __all__ = [
     "FollowedNats",
     "FollowedRedis",
     "FollowedSqlite",
+    "FollowedZmqSub",
     "JournalSource",
     "MongoSource",
     "NatsSource",
     "OtlpJsonSource",
     "RedisSource",
     "SqliteSource",
+    "ZmqSubSource",
     "merge_by_time",
 ]
 

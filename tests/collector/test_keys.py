@@ -112,6 +112,6 @@ class TestZap:
         assert self.reply(tmp_path, **options)[2] == b"400"
 
     def test_no_question(self, tmp_path):
-        """What is no question gets no answer."""
-        assert self.reply(tmp_path, version=b"9") is None
-        assert zap_reply([], AllowedKeys(tmp_path)) is None
+        """What is no question is answered with an error."""
+        assert self.reply(tmp_path, version=b"9")[2] == b"500"
+        assert zap_reply([], AllowedKeys(tmp_path))[2] == b"500"

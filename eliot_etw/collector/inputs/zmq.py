@@ -15,8 +15,7 @@ from typing import Any, Final, final
 from eliot_etw import log_message, write_traceback
 from eliot_etw._require import require
 from eliot_etw.collector import _control as control
-from eliot_etw.collector._addresses import is_local
-from eliot_etw.collector._keys import AllowedKeys, zap_reply
+from eliot_etw.collector._keys import ZAP, AllowedKeys, check_listener, own_keys, zap_reply
 from eliot_etw.collector._level_rules import LevelRules
 from eliot_etw.collector.inputs import Batch, Deliver, Origin
 from eliot_etw.collector.inputs._sessions import Sender, Session, Sessions, UnderWay
@@ -38,7 +37,6 @@ _RETRY_MS: Final = 200
 _PATIENCE_S: Final = 3.0
 # So many refusals are answered in a second: who sends garbage faster gets no answer.
 _MOST_ANSWERS_PER_S: Final = 200
-_ZAP: Final = "inproc://zeromq.zap.01"
 
 
 @final
@@ -85,10 +83,10 @@ class ZmqInput:
         max_senders: int = _MOST_SENDERS,
     ) -> None:
         self._zmq: Any = require("zmq", feature="ZmqInput", extra="collector")
-        _check(endpoint, keys, secret_key, allow_unencrypted)
+        check_listener(endpoint, keys, secret_key, allow_unencrypted)
         self.endpoint = endpoint
         self._keys = AllowedKeys(Path(keys).expanduser()) if keys else None
-        self._own_keys = _own_keys(secret_key) if secret_key else None
+        self._own_keys = own_keys(secret_key) if secret_key else None
         self._admins = frozenset(admins or ())
         self._max_batch_bytes = min(max_batch_bytes, protocol.MAX_FRAME_BYTES)
         self._window_bytes = window_bytes
@@ -132,7 +130,7 @@ class ZmqInput:
         self._context.linger = 0
         self._zap = self._context.socket(zmq.REP)
         if self._keys is not None:
-            self._zap.bind(_ZAP)
+            self._zap.bind(ZAP)
         self._router = self._context.socket(zmq.ROUTER)
         self._set_up(self._router)
         try:
@@ -234,8 +232,6 @@ class ZmqInput:
         assert self._keys is not None  # noqa: S101 - nobody asks otherwise
         self._keys.refresh()
         reply = zap_reply(self._zap.recv_multipart(), self._keys)
-        if reply is None:
-            reply = [b"1.0", b"", b"500", b"", b"", b""]
         self._counts["denied"] += reply[2] != b"200"
         self._zap.send_multipart(reply)
 
@@ -512,28 +508,3 @@ def _is_from_here(frame: Any) -> bool:
     except Exception:  # noqa: BLE001 - as above; so it is for ipc
         return True
     return address in ("", "::1", "localhost") or address.startswith("127.")
-
-
-def _own_keys(path: str) -> tuple[bytes, bytes]:
-    """Read the collector's keys. Raises ValueError if there are none in the file."""
-    auth: Any = require("zmq.auth", feature="Keys", extra="collector")
-    public, secret = auth.load_certificate(Path(path).expanduser())
-    if secret is None:
-        msg = f"secret_key must be a file with a secret key, got {path!r}. Name the .key_secret."
-        raise ValueError(msg)
-    return public, secret
-
-
-def _check(
-    endpoint: str, keys: str | None, secret_key: str | None, allow_unencrypted: bool
-) -> None:
-    """Refuse to listen where anybody may say anything."""
-    if (keys is None) != (secret_key is None):
-        msg = "keys and secret_key must be given together. Make them with: eliot-etw keys new NAME"
-        raise ValueError(msg)
-    if keys is None and not allow_unencrypted and not is_local(endpoint):
-        msg = (
-            f"endpoint must be on this machine where there are no keys, got {endpoint!r}. Give "
-            "keys and secret_key (eliot-etw keys new NAME), or set allow_unencrypted."
-        )
-        raise ValueError(msg)

@@ -35,6 +35,7 @@ SINKS: Final = Kinds(
         "otlp": "OtlpSink",
         "redis": "RedisSink",
         "sqlite": "SqliteSink",
+        "zmq_pub": "ZmqPubSink",
     },
 )
 
