@@ -387,10 +387,9 @@ class Lane:
     def stats(self) -> dict[str, int]:
         """Count what happened, and what waits."""
         with self._changed:
-            return {
-                **self._counts,
-                **self.sink.stats(),
-            }
+            damaged = self._spool.dropped if self._spool is not None else 0
+            dropped = self._counts["dropped"] + damaged
+            return {**self._counts, "dropped": dropped, **self.sink.stats()}
 
     def gauges(self) -> dict[str, int]:
         """Say what waits now, and whether the sink is up."""
