@@ -24,7 +24,7 @@ def start_call(
         action_type: The action's type.
         method: Such as ``GET``.
         url: Where to; logged without user, password, query and fragment, which may hold secrets.
-        headers: The headers that are going to be sent.
+        headers: The headers that are going to be sent this once; ours are added.
     """
     action = start_action(action_type=action_type, method=str(method), url=_plain(str(url)))
     fresh = outgoing_headers(action)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from inspect import isawaitable, iscoroutinefunction
 from typing import Any, Final, Protocol, TypeAlias
 
 from eliot_etw import _names as names
@@ -126,12 +127,12 @@ def checked_trust(trust: Trust) -> Trust:
     """Return what a middleware is to trust.
 
     Raises:
-        TypeError: If it is neither a bool nor a function.
+        TypeError: If it is neither a bool nor a function, or has to be awaited.
     """
-    if isinstance(trust, bool) or callable(trust):
+    if isinstance(trust, bool) or (callable(trust) and not iscoroutinefunction(trust)):
         return trust
     msg = (
-        f"trust must be True, False or a function of the request, got {trust!r}. "
+        f"trust must be True, False or a function of the request, not async, got {trust!r}. "
         "Pass True where only services of your own can call, else False."
     )
     raise TypeError(msg)
@@ -162,7 +163,8 @@ def _why_not(trust: Trust, request: object) -> str:
     """Say why what came with a request is not to be trusted; nothing if it is."""
     if callable(trust):
         try:
-            trust = bool(trust(request))
+            answer = trust(request)
+            trust = bool(answer) and not isawaitable(answer)
         except Exception as error:  # noqa: BLE001 - a mistake there must not fail the request
             return f"trust() raised {type(error).__name__}"
     return "" if trust is True else "untrusted"

@@ -55,12 +55,12 @@ class AsgiMiddleware:
         with continue_request(scope["headers"], scope, self._trust, fields) as action:
 
             async def note_sent(event: Event) -> None:
+                await send(event)
                 kind = event["type"]
                 if kind in ("http.response.start", "websocket.http.response.start"):
                     action.add_success_fields(status=event["status"])
                 elif kind == "websocket.close":
                     action.add_success_fields(code=event.get("code", 1000))
-                await send(event)
 
             async def note_received() -> Event:
                 event = await receive()

@@ -35,8 +35,9 @@ class HttpxTransport(BaseTransport):
 
     def handle_request(self, request: Request) -> Response:
         """Send a request, as the client wants it."""
-        with start_call(self._action_type, request.method, request.url, request.headers) as action:
-            response = self._transport.handle_request(request)
+        sent = _copy(request)
+        with start_call(self._action_type, sent.method, sent.url, sent.headers) as action:
+            response = self._transport.handle_request(sent)
             action.add_success_fields(status=response.status_code)
             return response
 
@@ -72,8 +73,9 @@ class AsyncHttpxTransport(AsyncBaseTransport):
 
     async def handle_async_request(self, request: Request) -> Response:
         """Send a request, as the client wants it."""
-        with start_call(self._action_type, request.method, request.url, request.headers) as action:
-            response = await self._transport.handle_async_request(request)
+        sent = _copy(request)
+        with start_call(self._action_type, sent.method, sent.url, sent.headers) as action:
+            response = await self._transport.handle_async_request(sent)
             action.add_success_fields(status=response.status_code)
             return response
 
@@ -92,3 +94,14 @@ class AsyncHttpxTransport(AsyncBaseTransport):
         traceback: TracebackType | None = None,
     ) -> None:
         await self._transport.__aexit__(exc_type, exc_value, traceback)
+
+
+def _copy(request: Request) -> Request:
+    """Copy a request: redirects begin with its headers, and ours are not for them."""
+    return type(request)(
+        request.method,
+        request.url,
+        headers=request.headers,
+        stream=request.stream,
+        extensions=request.extensions,
+    )

@@ -34,10 +34,15 @@ class RequestsAdapter(BaseAdapter):
 
     def send(self, request: PreparedRequest, *args: Any, **kwargs: Any) -> Response:
         """Send a request, as the session wants it."""
-        with start_call(self._action_type, request.method, request.url, request.headers) as action:
-            response = self._adapter.send(request, *args, **kwargs)
+        # Redirects begin with the headers of the request: ours are not for them.
+        sent = request.copy()
+        with start_call(self._action_type, sent.method, sent.url, sent.headers) as action:
+            response = self._adapter.send(sent, *args, **kwargs)
             action.add_success_fields(status=response.status_code)
-            return response
+        response.request = request
+        # By which it is sent once more if it wants a name and a password.
+        response.connection = self  # type: ignore[assignment] # the stubs know only one adapter
+        return response
 
     def close(self) -> None:
         """Close the adapter within."""

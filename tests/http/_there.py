@@ -6,15 +6,19 @@ from threading import Thread
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Answers any request; ``/from`` leads to ``/to``."""
+    """Answers any request; ``/from`` leads to ``/to``, and ``/digest`` wants a name."""
 
     protocol_version = "HTTP/1.1"
 
     def do_GET(self):
         """Keep the headers and answer."""
         self.server.seen.append(dict(self.headers.items()))
-        self.send_response(302 if self.path == "/from" else 404)
-        self.send_header("Location", "/to")
+        if self.path == "/digest" and "Authorization" not in self.headers:
+            self.send_response(401)
+            self.send_header("WWW-Authenticate", 'Digest realm="there", nonce="1", qop="auth"')
+        else:
+            self.send_response(302 if self.path == "/from" else 404)
+            self.send_header("Location", "/to")
         self.send_header("Content-Length", "0")
         self.end_headers()
 

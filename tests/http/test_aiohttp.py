@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from eliot_etw import log_message, start_action
+from eliot_etw._trace_context import parse_traceparent, trace_id_of
 from eliot_etw.http import aiohttp_client_middleware, aiohttp_middleware
 from eliot_etw.testing import LoggedAction
 from tests.http._there import calls_in, place_in, there
@@ -107,6 +108,13 @@ class TestClientSide:
         assert [start["url"] for start in starts] == [f"{url}/from", f"{url}/to"]
         assert [end["status"] for end in ends] == [302, 404]
         assert [place_in(headers) for headers in seen] == [[2], [3]]
+
+    def test_redirect_alone(self, messages):
+        """Outside of any action each request is a task of its own, and names no other."""
+        with there() as (url, seen):
+            get(f"{url}/from")
+        tasks = [trace_id_of(start["task_uuid"]) for start in calls_in(messages)[0]]
+        assert [parse_traceparent(headers["traceparent"]).trace_id for headers in seen] == tasks
 
     def test_failure(self, messages):
         """A call that has no answer fails with the exception, which is passed on."""

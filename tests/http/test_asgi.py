@@ -94,6 +94,22 @@ def test_failure(messages):
     assert (end["action_status"], end["reason"]) == ("failed", "gone")
 
 
+def test_event_that_is_refused(messages):
+    """It is the server who complains, and the status that was not sent is not logged."""
+
+    async def send(event):
+        raise AssertionError(event)
+
+    async def app(scope, receive, send):
+        with pytest.raises(AssertionError, match=r"\{\}"):
+            await send({})
+        with pytest.raises(AssertionError, match="200"):
+            await send({"type": "http.response.start", "status": 200})
+
+    asyncio.run(AsgiMiddleware(app)(scope_of(), None, send))
+    assert "status" not in the_action(messages)[1]
+
+
 def test_cancelled(messages):
     """A request that is cancelled has failed."""
 

@@ -253,6 +253,18 @@ class TestTrust:
         said = messages[0]["eliot:not_continued"]
         assert said == {"reason": "trust() raised KeyError", **self.CAME}
 
+    @pytest.mark.filterwarnings("ignore:coroutine")
+    def test_function_to_be_awaited(self, messages):
+        """An answer that nobody waits for is no yes, and such a function is refused at once."""
+
+        async def trust(headers):
+            return True
+
+        with pytest.raises(TypeError, match="trust must be"):
+            checked_trust(trust)
+        continue_from(self.HEADERS, trust=trust)
+        assert messages[0]["eliot:not_continued"]["reason"] == "untrusted"
+
     def test_nothing_came(self, messages):
         """Who sends nothing is not told that nobody trusts him."""
         continue_from({}, trust=False)

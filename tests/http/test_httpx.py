@@ -9,6 +9,7 @@ pytest.importorskip("httpx")
 import httpx
 
 from eliot_etw import start_action
+from eliot_etw._trace_context import parse_traceparent, trace_id_of
 from eliot_etw.http import AsyncHttpxTransport, HttpxTransport
 from tests.http._there import calls_in, place_in, there
 
@@ -46,6 +47,31 @@ def test_redirect(get, messages):
     assert [end["status"] for end in ends] == [302, 404]
     seen = [{"X-Eliot-Task-Id": headers["X-Eliot-Task-Id"]} for headers in seen]
     assert [place_in(headers) for headers in seen] == [[2], [3]]
+
+
+@both
+def test_redirect_alone(get, messages):
+    """Outside of any action each request is a task of its own, and names no other."""
+    with there() as (url, seen):
+        get(f"{url}/from")
+    tasks = [trace_id_of(start["task_uuid"]) for start in calls_in(messages)[0]]
+    assert [parse_traceparent(headers["traceparent"]).trace_id for headers in seen] == tasks
+
+
+def test_request_stays():
+    """What is sent along is no part of the request, with which a redirect elsewhere begins."""
+    body = [b"1", b"2"]
+    request = httpx.Request("PUT", "http://127.0.0.1/a", content=iter(body), headers={"a": "b"})
+    before = request.headers.copy()
+
+    def answer(sent):
+        assert (sent.method, sent.url, sent.read()) == ("PUT", request.url, b"12")
+        assert set(sent.headers) - set(before) == {"traceparent", "x-eliot-task-id"}
+        return httpx.Response(200)
+
+    with httpx.Client(transport=HttpxTransport(httpx.MockTransport(answer))) as client:
+        assert client.send(request).request is request
+    assert request.headers == before
 
 
 @both
