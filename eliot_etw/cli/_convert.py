@@ -190,7 +190,8 @@ class _Trace:
 
     def __init__(self, path: Path, name: str) -> None:
         self._name = name
-        self._destination = EtlFileDestination(path, flush_interval_s=1.0)
+        # Where it will be is what its header names, not where it is written.
+        self._destination = EtlFileDestination(path, flush_interval_s=1.0, final_path=name)
 
     def write(self, message: MessageDict) -> None:
         self._destination(message)

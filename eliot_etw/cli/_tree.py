@@ -87,7 +87,7 @@ _APPEARANCE: Final[tuple[_Option, ...]] = (
     click.option(
         "--slow", metavar="TIME", default="1s", show_default=True, help="From when on it is slow."
     ),
-    click.option("--full", is_flag=True, help="Show long values whole."),
+    click.option("--full", is_flag=True, help="Show everything: long values whole, ids of spans."),
     click.option("--utc", is_flag=True, help="Show times in UTC instead of local time."),
     click.option(
         "--color",

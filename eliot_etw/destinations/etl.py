@@ -65,6 +65,7 @@ class EtlFileDestination(MessageLane):
         json_default: JsonDefault = json_default,
         max_schemas: int = MAX_SCHEMAS,
         flush_interval_s: float = 0.1,
+        final_path: str | os.PathLike[str] | None = None,
     ) -> None:
         """Begin a trace.
 
@@ -82,6 +83,7 @@ class EtlFileDestination(MessageLane):
             max_schemas: How many different sets of fields, with their types, events may have;
                 further ones share an event with one field for all.
             flush_interval_s: How long messages may wait in memory, up to 3,600.
+            final_path: Where the trace says that it is, if it will be moved when it is whole.
 
         Raises:
             OSError: If the file cannot be written, or one of that name cannot be set aside.
@@ -106,7 +108,7 @@ class EtlFileDestination(MessageLane):
         self.is_leaf = not (callable(levels) or callable(keywords))
         self._is_closed = False
         self._opening = Lock()
-        self._open(flush_interval_s)
+        self._open(flush_interval_s, final_path)
         _ALL.add(self)
 
     def flush(self) -> None:
@@ -140,9 +142,12 @@ class EtlFileDestination(MessageLane):
         """
         return {"failed": self._failed.value, **self._encoder.stats()}
 
-    def _open(self, flush_interval_s: float) -> None:
+    def _open(
+        self, flush_interval_s: float, final_path: str | os.PathLike[str] | None = None
+    ) -> None:
         """Begin the file of this process."""
-        self._use(_new_writer(self.path, self._provider_name, flush_interval_s))
+        name = self._provider_name
+        self._use(_new_writer(self.path, name, flush_interval_s, final_path))
         self._finish = finalize(self, _close_at_exit, self._writer)
 
     def _forget_parent(self) -> None:
@@ -177,7 +182,9 @@ class EtlFileDestination(MessageLane):
         return self._writer
 
 
-def _new_writer(path: str, name: str, flush_interval_s: float) -> EtlWriter:
+def _new_writer(
+    path: str, name: str, flush_interval_s: float, final_path: str | os.PathLike[str] | None
+) -> EtlWriter:
     """Begin a trace; a file that is there already is kept under another name."""
     for _ in range(_TRIES):
         with suppress(FileExistsError):
@@ -185,6 +192,7 @@ def _new_writer(path: str, name: str, flush_interval_s: float) -> EtlWriter:
                 path,
                 replaces=_holds_nothing(path),
                 logger_name=name,
+                final_path=final_path,
                 buffer_size_bytes=_BUFFER_BYTES,
                 flush_interval_s=flush_interval_s,
             )

@@ -100,6 +100,7 @@ class EtlWriter:
         *,
         replaces: bool = True,
         logger_name: str = "eliot_etw",
+        final_path: str | os.PathLike[str] | None = None,
         buffer_size_bytes: int = 64 * 1024,
         flush_interval_s: float = 0.0,
     ) -> None:
@@ -109,6 +110,7 @@ class EtlWriter:
             path: Where to write.
             replaces: Whether a file that is there is replaced; if not, it is an error.
             logger_name: What the trace says its session was called.
+            final_path: Where the trace says that it is, if not there: where it will be moved to.
             buffer_size_bytes: An event must fit a buffer. 4 KiB to 1 MiB, in steps of 1 KiB.
             flush_interval_s: How long events may wait in memory, which saves two thirds of the
                 time. After it a thread writes them; so do a full buffer, `flush` and `close`.
@@ -132,8 +134,9 @@ class EtlWriter:
         self._buffer_size = buffer_size_bytes
         self._longest = min(buffer_size_bytes - BUFFER_HEADER_BYTES, _LONGEST_RECORD)
         self._interval_s = flush_interval_s
+        told_path = os.path.abspath(final_path or path)
         self._names = "".join(
-            f"{name[:_LONGEST_NAME]}\0" for name in (logger_name, os.path.abspath(path))
+            f"{name[:_LONGEST_NAME]}\0" for name in (logger_name, told_path)
         ).encode("utf-16-le", "replace")
         self._process = os.getpid()
         # One that a signal handler can take again, which may come while its thread is writing.

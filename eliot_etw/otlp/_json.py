@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from itertools import groupby
 from math import isfinite
 from typing import Any, Final, TypeAlias
@@ -31,6 +32,8 @@ _TRACE_ID: Final = re.compile(r"[0-9a-f]{32}")
 _SPAN_ID: Final = re.compile(r"[0-9a-f]{16}")
 # Times and flags have no sign; a time beyond this is after the year 2262, and no clock's.
 _MAX_TIME: Final = 2**63 - 1
+# None has more than twenty; a number of thousands takes long to read.
+_DIGITS: Final = re.compile(r"[+-]?[0-9]{1,100}")
 _INT64: Final = range(-(2**63), 2**63)
 # Each level of a value takes up to four of JSON, and its readers give up at some 500 to 1,000.
 _MAX_DEPTH: Final = 100
@@ -254,7 +257,7 @@ def _integer(found: Any) -> int:
     """Read a whole number, which may be text. Raises ValueError if it is none."""
     if type(found) is int:
         return found
-    if isinstance(found, str):
+    if isinstance(found, str) and _DIGITS.fullmatch(found):
         return int(found)
     if isinstance(found, float) and found.is_integer():
         return int(found)
@@ -299,11 +302,16 @@ def _string(value: Any) -> str:
     return value if isinstance(value, str) else str(value)
 
 
+def _bool(value: Any) -> bool:
+    return value not in (0, "false", "False")
+
+
 def _double(value: Any) -> float:
     # As text there are also NaN, Infinity and -Infinity.
-    if isinstance(value, (int, float, str)):
-        return float(value)
-    msg = f"doubleValue must be a number, got {value!r:.80}"
+    with suppress(OverflowError):  # a whole number of more than 308 digits
+        if isinstance(value, (int, float, str)):
+            return float(value)
+    msg = f"doubleValue must be a number of at most 308 digits, got {value!r:.80}"
     raise ValueError(msg)
 
 
@@ -336,7 +344,7 @@ def _values(value: Any) -> list[Any]:
 
 _READERS: Final[dict[str, Callable[[Any], Any]]] = {
     "stringValue": _string,
-    "boolValue": bool,
+    "boolValue": _bool,
     "intValue": _integer,
     "doubleValue": _double,
     "arrayValue": _array,

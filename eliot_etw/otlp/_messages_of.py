@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import Any, Final, TypeAlias, final
+from typing import Any, Final, NamedTuple, TypeAlias, final
 
 from eliot_etw import _names as names
 from eliot_etw._bridge import LOG_TYPE
@@ -23,8 +23,19 @@ MAX_HELD: Final = 100_000
 """How many spans and log records of others are held, and spans of ours remembered, at most."""
 
 _Item: TypeAlias = Span | Log
-# Where an item goes, and the span that the action around it is.
-_Placed: TypeAlias = tuple[_Item, TaskLevel, str | None]
+
+
+@final
+class _Around(NamedTuple):
+    """The span that the action around something is: its id, and the program that made it."""
+
+    span_id: str | None
+    resource: Attributes
+
+
+_NOBODY: Final = _Around(None, {})
+# Where an item goes, and what is around it.
+_Placed: TypeAlias = tuple[_Item, TaskLevel, _Around]
 _ROOT: Final = TaskLevel()
 # Where a message stands that no action is around.
 _LONE: Final = TaskLevel((1,))
@@ -145,8 +156,9 @@ class _Trace:
         # What is not ours.
         self.items: list[_Item] = []
         self.count = 0
-        # Where our spans are, and the last position that is taken in an action.
-        self._levels: dict[str, TaskLevel] = {}
+        # Where our spans are, and of which program; and the last position that is taken in an
+        # action.
+        self._ours: dict[str, tuple[TaskLevel, Attributes]] = {}
         self._last: dict[TaskLevel, int] = {}
         self._has_ours = False
 
@@ -154,7 +166,7 @@ class _Trace:
         """Know where one of our spans is."""
         self._uuid = uuid
         self._has_ours = True
-        self._levels[span_id] = level
+        self._ours[span_id] = level, {}
 
     def messages_of_ours(self, item: _Item, level: TaskLevel) -> Iterator[MessageDict]:
         """Give the messages of a span or log record of ours, and remember where it is."""
@@ -163,7 +175,7 @@ class _Trace:
         if isinstance(item, Log) or attr.IS_MESSAGE in item.attributes:
             yield self._placed(attr.message_of(*_told(item)), level)
             return
-        self._levels[item.span_id] = level
+        self._ours[item.span_id] = level, item.resource
         self._note(level)
         fields, end_fields = attr.fields_of(item.attributes)
         kind = {names.ACTION_TYPE: fields.get(names.ACTION_TYPE, item.name)}
@@ -213,18 +225,19 @@ class _Trace:
             parent = _parent_of(item)
             if parent in spans:
                 inside.setdefault(parent, []).append(item)
-            elif parent in self._levels:
-                waiting.append((item, self._next(self._levels[parent]), parent))
+            elif parent in self._ours:
+                level, resource = self._ours[parent]
+                waiting.append((item, self._next(level), _Around(parent, resource)))
             else:
                 tops.append(item)
         waiting.extend(self._roots(tops, inside))
         while waiting or inside:
             if not waiting:  # what is left are spans of which each is within the other
                 cycle = inside.pop(next(iter(inside)))
-                waiting.extend((item, self._next(_ROOT), None) for item in cycle)
+                waiting.extend((item, self._next(_ROOT), _NOBODY) for item in cycle)
             item, level, around = waiting.popleft()
             if isinstance(item, Log):
-                yield self._foreign(_log_message(item), level)
+                yield self._foreign(_log_message(item, around), level)
             else:
                 yield from self._action(item, level, around, inside, waiting)
 
@@ -232,13 +245,13 @@ class _Trace:
         """Give what is within nothing that is known."""
         roots = [item for item in tops if isinstance(item, Span)]
         if self._has_ours or len(roots) > 1 or (not roots and len(tops) > 1):
-            yield from ((item, self._next(_ROOT), None) for item in tops)
+            yield from ((item, self._next(_ROOT), _NOBODY) for item in tops)
         elif roots:
-            yield roots[0], _ROOT, None
+            yield roots[0], _ROOT, _NOBODY
             # Log records that name no span.
             inside.setdefault(roots[0].span_id, []).extend(i for i in tops if isinstance(i, Log))
         else:
-            yield from ((item, _LONE, None) for item in tops)
+            yield from ((item, _LONE, _NOBODY) for item in tops)
 
     def _next(self, action: TaskLevel) -> TaskLevel:
         """Take the place behind all that is in an action; in one of ours, of what is counted."""
@@ -250,7 +263,7 @@ class _Trace:
         self,
         span: Span,
         level: TaskLevel,
-        around: str | None,
+        around: _Around,
         inside: dict[str, list[_Item]],
         waiting: deque[_Placed],
     ) -> Iterator[MessageDict]:
@@ -261,16 +274,16 @@ class _Trace:
         within: list[_Item | Event] = [*events]
         for item in inside.pop(span.span_id, ()):
             if isinstance(item, Span) and len(level) >= _MAX_DEPTH:
-                waiting.append((item, self._next(_ROOT), None))
+                waiting.append((item, self._next(_ROOT), _NOBODY))
             else:
                 within.append(item)
-        place = TaskLevel((*level, 1))
+        place, here = TaskLevel((*level, 1)), _Around(span.span_id, span.resource)
         for kid in sorted(within, key=_time_of):
             place = place.next_sibling()
             if isinstance(kid, Span):
-                waiting.append((kid, place, span.span_id))
+                waiting.append((kid, place, here))
             elif isinstance(kid, Log):
-                yield self._foreign(_log_message(kid), place)
+                yield self._foreign(_log_message(kid, here), place)
             else:
                 yield self._foreign(_event_message(kid), place)
         if span.end_ns:
@@ -292,20 +305,26 @@ def _parent_of(item: _Item) -> str | None:
     return item.parent_span_id if isinstance(item, Span) else item.span_id
 
 
-def _start_message(span: Span, around: str | None) -> MessageDict:
-    """Say what the start of a span says.
+def _time(time_ns: int) -> MessageDict:
+    """Say when something was, if that is known."""
+    return {names.TIMESTAMP: attr.seconds(time_ns)} if time_ns else {}
 
-    Args:
-        span: The span.
-        around: The span that the action around its action is; None if there is none.
-    """
+
+def _program(item: _Item, around: _Around) -> MessageDict:
+    """Say which program made something, if that is not what made what is around it."""
+    made_there = not item.resource or item.resource == around.resource
+    return {} if made_there else {names.OTEL_RESOURCE: item.resource}
+
+
+def _start_message(span: Span, around: _Around) -> MessageDict:
+    """Say what the start of a span says."""
     ours = {
-        names.TIMESTAMP: attr.seconds(span.start_ns),
+        **_time(span.start_ns),
         names.ACTION_TYPE: span.name,
         names.ACTION_STATUS: names.STARTED,
         names.OTEL_SPAN_ID: span.span_id,
     }
-    if span.parent_span_id and span.parent_span_id != around:
+    if span.parent_span_id and span.parent_span_id != around.span_id:
         ours[names.OTEL_PARENT_SPAN_ID] = span.parent_span_id
     if 0 < span.kind < len(KINDS):
         ours[names.OTEL_KIND] = KINDS[span.kind]
@@ -315,9 +334,7 @@ def _start_message(span: Span, around: str | None) -> MessageDict:
         ours[names.OTEL_LINKS] = [asdict(link) for link in span.links]
     if span.trace_state:
         ours[names.TRACESTATE] = span.trace_state
-    if span.resource and around is None:
-        ours[names.OTEL_RESOURCE] = span.resource
-    return _joined(span.attributes, ours, _OF_PLACE)
+    return _joined(span.attributes, {**ours, **_program(span, around)}, _OF_PLACE)
 
 
 def _end_message(span: Span, events: list[Event]) -> MessageDict:
@@ -361,10 +378,7 @@ def _split(attributes: Attributes) -> tuple[Attributes, MessageDict]:
 
 def _event_message(event: Event) -> MessageDict:
     """Say what an event says."""
-    ours: MessageDict = {
-        names.TIMESTAMP: attr.seconds(event.time_ns),
-        names.MESSAGE_TYPE: event.name,
-    }
+    ours: MessageDict = {**_time(event.time_ns), names.MESSAGE_TYPE: event.name}
     others = event.attributes
     if event.name == attr.EXCEPTION_EVENT:
         others, exception = _split(others)
@@ -372,15 +386,17 @@ def _event_message(event: Event) -> MessageDict:
     return _joined(others, ours, _RESERVED)
 
 
-def _log_message(log: Log) -> MessageDict:
+def _log_message(log: Log, around: _Around) -> MessageDict:
     """Say what a log record says."""
     others, exception = _split(log.attributes)
     ours: MessageDict = {
-        names.TIMESTAMP: attr.seconds(log.time_ns),
+        **_time(log.time_ns),
         names.MESSAGE_TYPE: LOG_TYPE,
         "message": log.body,
         **exception,
     }
+    if log.body is None and log.event_name:  # an event is said by its name and attributes
+        del ours["message"]
     if log.scope:
         ours["logger"] = log.scope
     if log.event_name:
@@ -393,7 +409,7 @@ def _log_message(log: Log) -> MessageDict:
             ours[LOG_LEVEL] = _LOG_LEVELS[(number - 1) // 4]
         if text:
             ours[names.OTEL_SEVERITY] = text
-    return _joined(others, ours, _RESERVED)
+    return _joined(others, {**ours, **_program(log, around)}, _RESERVED)
 
 
 def _as_log(event: Event, span: Span) -> Log:

@@ -22,10 +22,12 @@ from eliot_etw._written import place_of
 from eliot_etw.exceptions import InvalidTraceParent
 from eliot_etw.otlp import _attributes as attr
 from eliot_etw.otlp._model import (
+    CLIENT,
     ERROR,
     INTERNAL,
     KINDS,
     OK,
+    SERVER,
     UNSET,
     Attributes,
     Event,
@@ -51,6 +53,8 @@ IS_REMOTE: Final = 0x200
 _is_span_id = re.compile("(?!0{16})[0-9a-f]{16}").fullmatch
 _is_trace_id = re.compile("(?!0{32})[0-9a-f]{32}").fullmatch
 _NUMBERS: Final = {name: number for number, name in enumerate(KINDS)}
+# What our own wrappers of servers and clients make.
+_KINDS_OF_TYPES: Final = {names.HTTP_REQUEST: SERVER, names.HTTP_CALL: CLIENT}
 _SEVERITIES: Final = ("TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL")
 # What is said by other parts of a span, an event or a log record than its attributes.
 _OF_UNPLACED: Final = frozenset({names.TIMESTAMP, names.MESSAGE_TYPE})
@@ -126,7 +130,7 @@ class SpanMaker:
             action.count += 1
             action.events.append(_event(message))
             return ()
-        return (self._apart(message, key, action.span_id),)
+        return (self._apart(message, key, action.span_id, action.resource),)
 
     def rest(self) -> Iterator[Span]:
         """Give the actions that are open, unfinished."""
@@ -172,7 +176,11 @@ class SpanMaker:
         return (self._apart(message, key, None if is_lone else span_id_of(*key)),)
 
     def _apart(
-        self, message: MessageDict, key: _Key | None, span_id: str | None = None
+        self,
+        message: MessageDict,
+        key: _Key | None,
+        span_id: str | None = None,
+        resource: Attributes | None = None,
     ) -> Span | Log:
         """Make a log record of a message, or a span of no length.
 
@@ -180,7 +188,9 @@ class SpanMaker:
             message: The message.
             key: Its task, and the level of its action; None if it has no place.
             span_id: Its action.
+            resource: What made the action, if that is known.
         """
+        resource = _resource(message, self._resource if resource is None else resource)
         trace_id = None
         if key is None:
             attributes: Attributes = {attr.TASK_LEVEL: ""}
@@ -201,7 +211,7 @@ class SpanMaker:
                 span_id=span_id,
                 event_name=name,
                 scope=SCOPE,
-                resource=self._resource,
+                resource=resource,
             )
         attributes[attr.IS_MESSAGE] = True
         # A span must have a trace, and an id there: that of the message's own place.
@@ -217,7 +227,7 @@ class SpanMaker:
             status_code=ERROR if level_of(message) >= ERROR_LEVEL else UNSET,
             flags=_flags(is_remote=False),
             scope=SCOPE,
-            resource=self._resource,
+            resource=resource,
         )
 
 
@@ -258,13 +268,13 @@ class _Action:
     __slots__ = (
         "_flags",
         "_parent_id",
-        "_resource",
         "_start",
         "_start_ns",
         "_trace_id",
         "attributes",
         "count",
         "events",
+        "resource",
         "span_id",
         "trace_state",
     )
@@ -283,7 +293,7 @@ class _Action:
         self.count = 1
         self._trace_id = trace_id
         self._start = start
-        self._resource = resource
+        self.resource: Attributes = _resource(start, above.resource if above else resource)
         self._parent_id = _foreign_parent(start, trace_id)
         if self._parent_id is None and key[1]:
             self._parent_id = above.span_id if above else span_id_of(key[0], key[1][:-1])
@@ -323,7 +333,7 @@ class _Action:
             name=name,
             start_ns=self._start_ns,
             end_ns=end_ns,
-            kind=_NUMBERS.get(str(start.get(names.OTEL_KIND)), INTERNAL),
+            kind=_kind(start),
             attributes=self.attributes,
             events=self.events,
             links=list(_links(start)),
@@ -332,7 +342,7 @@ class _Action:
             trace_state=self.trace_state,
             flags=self._flags,
             scope=_text(start, names.OTEL_SCOPE) or SCOPE,
-            resource=self._resource,
+            resource=self.resource,
         )
 
     def _finish(self, end: MessageDict, end_ns: int) -> tuple[int, str]:
@@ -400,6 +410,18 @@ def _foreign_parent(start: MessageDict, trace_id: str) -> str | None:
             foreign = parse_traceparent(start[names.TRACEPARENT])
             return foreign.parent_id if foreign.trace_id == trace_id else None
     return parent
+
+
+def _kind(start: MessageDict) -> int:
+    """Return the kind of span that an action is."""
+    kind = _NUMBERS.get(_text(start, names.OTEL_KIND))
+    return kind or _KINDS_OF_TYPES.get(start[names.ACTION_TYPE], INTERNAL)
+
+
+def _resource(message: MessageDict, otherwise: Attributes) -> Attributes:
+    """Return what made a message, if it says so."""
+    said = message.get(names.OTEL_RESOURCE)
+    return said if isinstance(said, dict) else otherwise
 
 
 def _links(start: MessageDict) -> Iterator[Link]:

@@ -11,6 +11,12 @@ from eliot_etw._names import (
     ACTION_TYPE,
     EXCEPTION,
     MESSAGE_TYPE,
+    OTEL_KIND,
+    OTEL_PARENT_SPAN_ID,
+    OTEL_RESOURCE,
+    OTEL_SCOPE,
+    OTEL_SCOPE_VERSION,
+    OTEL_SPAN_ID,
     PLACE_FIELDS,
     REASON,
     TRACEBACK,
@@ -28,6 +34,13 @@ _OF_ACTION: Final = PLACE_FIELDS | {ACTION_TYPE, ACTION_STATUS}
 _OF_FAILURE: Final = _OF_ACTION | {EXCEPTION, REASON}
 _OF_MESSAGE: Final = PLACE_FIELDS | {MESSAGE_TYPE}
 _OF_TRACEBACK: Final = _OF_MESSAGE | {EXCEPTION, REASON, TRACEBACK}
+# What nearly every action has that was a span. A person wants to know of it which service it is,
+# and what kind of span if it is no usual one.
+_OF_SPANS: Final = frozenset({
+    OTEL_KIND, OTEL_PARENT_SPAN_ID, OTEL_RESOURCE, OTEL_SCOPE, OTEL_SCOPE_VERSION, OTEL_SPAN_ID,
+})  # fmt: skip
+_USUAL: Final = "internal"
+_SERVICE: Final = "service.name"
 
 # How many characters to show of a value where there is little room.
 _BRIEF: Final = 60
@@ -49,7 +62,8 @@ class TreeText:
         clock: How to show times.
         slow_s: How many seconds make an action slow. Within a slow action, one that took at least
             half of its time is slow, too: it shows where the time went.
-        limit: How many characters to show of a value; 0 for all, and for all lines of a text.
+        limit: How many characters to show of a value; 0 for all, for all lines of a text, and for
+            what OpenTelemetry keeps of each span.
     """
 
     def __init__(
@@ -102,7 +116,7 @@ class TreeText:
         return " ".join(
             f"{one_line(key, _BRIEF)}={one_line(value, _BRIEF)}"
             for key, value in start.items()
-            if key not in _OF_ACTION
+            if key not in _OF_ACTION and key not in _OF_SPANS
         )
 
     def _action(self, node: Node, blocks: Blocks) -> list[str]:
@@ -162,10 +176,21 @@ class TreeText:
         for key, value in message.items():
             if key in hidden:
                 continue
+            if limit and key in _OF_SPANS:
+                pieces += self._of_span(key, value)
+                continue
             if type(value) is str and "\n" in value:
                 blocks.append((key, value))
             else:
                 pieces.append((names.get(key) or self._name(key)) + one_line(value, limit))
+
+    def _of_span(self, key: str, value: object) -> list[str]:
+        """Give of what a span has besides its attributes what a person wants to know."""
+        if key == OTEL_RESOURCE and isinstance(value, dict) and _SERVICE in value:
+            return [self._name(_SERVICE) + one_line(value[_SERVICE], self._limit)]
+        if key == OTEL_KIND and value != _USUAL:
+            return [self._name(key) + one_line(value, self._limit)]
+        return []
 
     def _name(self, key: str) -> str:
         """Make the beginning of a field."""

@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,9 @@ from hypothesis import strategies as st
 from eliot_etw import start_action
 from eliot_etw._json import decode_line, encode_line
 from eliot_etw._written import is_same
+from eliot_etw.etw import read_etl
+from eliot_etw.otlp._json import encode_logs, encode_spans, read_request
+from eliot_etw.otlp._model import Log, Span
 from eliot_etw.sources import EtlSource, FileSource, OtlpJsonSource
 from tests.etw._traces import NOW, event, sample
 from tests.sources._common_schema_events import PARENT, log_event, span_event
@@ -157,6 +161,42 @@ class TestKinds:
         status, _, errors = call("convert", log, "-o", log.with_name("x.txt"))
         assert 2 == status
         assert errors.startswith("eliot-etw: --to must say what to write (json, etl, otlp-json):")
+
+    def test_name_in_a_trace(self, call, log):
+        """A trace says where it is, not where it was written."""
+        output = log.with_name("app.etl")
+        assert (0, "", "") == call("convert", log, "-o", output)
+        with output.open("rb") as file:
+            assert str(output) == read_etl(file).header.log_file_name
+
+    def test_services(self, call, tmp_path):
+        """Spans and log records of several services are still theirs, whatever was between."""
+        path = tmp_path / "in.otlp"
+        span = Span(
+            trace_id="1" * 32,
+            span_id="2" * 16,
+            parent_span_id=None,
+            name="GET",
+            start_ns=10**18,
+            end_ns=10**18 + 10**9,
+            resource={"service.name": "shop"},
+        )
+        inner = replace(
+            span, span_id="3" * 16, parent_span_id="2" * 16, resource={"service.name": "bank"}
+        )
+        alone = Log(time_ns=10**18, body="hm", resource={"service.name": "clock"})
+        path.write_bytes(encode_spans([inner, span]) + encode_logs([alone]))
+        expected = {"2" * 16: "shop", "3" * 16: "bank", None: "clock"}
+        for kind in KINDS:
+            between, output = tmp_path / f"x.{kind}", tmp_path / "out.otlp"
+            assert (0, "", "") == call("convert", path, "--to", kind, "-o", between)
+            assert (0, "", "") == call("convert", between, "-o", output)
+            items = [
+                item
+                for line in output.read_bytes().splitlines()
+                for item in read_request(decode_line(line), pytest.fail)
+            ]
+            assert expected == {item.span_id: item.resource["service.name"] for item in items}
 
     @pytest.mark.parametrize("kind", ["json", "otlp-json"])
     def test_standard_output(self, start, log, kind):

@@ -208,6 +208,12 @@ class TestForWindows:
         header = read_etl(path).header
         assert ("a-session", str(path)) == (header.logger_name, header.log_file_name)
 
+    def test_final_name(self, path):
+        """A file that will be moved says where to."""
+        final = path.with_name("whole.etl")
+        write(path, [], final_path=final)
+        assert str(final) == read_etl(path).header.log_file_name
+
 
 class TestWhileWriting:
     """The file can be read at any time."""

@@ -278,6 +278,14 @@ class TestSpellings:
         """Bytes are in base 64, of either alphabet, with padding or without."""
         assert b"\xfb\xff" == value_of({"bytesValue": text})
 
+    @pytest.mark.parametrize(
+        ("found", "value"),
+        [(True, True), (False, False), ("true", True), ("false", False), (0, False)],
+    )
+    def test_booleans(self, found, value):
+        """A truth may be text too, of which one says no."""
+        assert value_of({"boolValue": found}) is value
+
     def test_empty_values(self):
         """A value that says nothing, or is of a type that came later, is None."""
         assert [None] * 4 == [
@@ -335,7 +343,19 @@ class TestBadItems:
             ),
             (
                 {"attributes": [{"key": "a", "value": {"doubleValue": []}}]},
-                "doubleValue must be a number, got []",
+                "doubleValue must be a number of at most 308 digits, got []",
+            ),
+            (
+                {"attributes": [{"key": "a", "value": {"doubleValue": 10**400}}]},
+                "doubleValue must be a number of at most 308 digits, got 1000",
+            ),
+            (
+                {"attributes": [{"key": "a", "value": {"intValue": "9" * 5000}}]},
+                "a whole number must be one, or its digits as text, got '9999",
+            ),
+            (
+                {"attributes": [{"key": "a", "value": {"intValue": "1_0"}}]},
+                "a whole number must be one, or its digits as text, got '1_0'",
             ),
             (
                 {"attributes": [{"key": "a", "value": {"bytesValue": 1}}]},
@@ -347,7 +367,7 @@ class TestBadItems:
             ),
             (
                 {"attributes": [{"key": "a", "value": {"intValue": "x"}}]},
-                "invalid literal for int() with base 10: 'x'",
+                "a whole number must be one, or its digits as text, got 'x'",
             ),
         ],
     )

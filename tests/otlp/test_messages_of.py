@@ -173,6 +173,64 @@ class TestOthers:
         log.sort(key=lambda message: (message["timestamp"], message["task_level"]))
         assert sorted(map(known, spans)) == sorted(map(known, spans_of(log)))
 
+    def test_resources(self):
+        """What program made it is said of what has another one than what is around it."""
+        shop, bank = {"service.name": "shop"}, {"service.name": "bank"}
+        place = {"trace_id": TRACE, "span_id": an_id(1), "time_ns": TIME_NS + 2 * STEP_NS}
+        log = messages_of(
+            [
+                a_span(0, resource=shop),
+                a_span(1, 0, resource=shop),
+                a_span(2, 1, resource=bank),
+                Log(body="same", resource=shop, **place),
+                Log(body="other", resource=bank, **place),
+                Log(body="alone", resource=bank, time_ns=TIME_NS),
+                Log(body="unknown", time_ns=TIME_NS),
+            ]
+        )
+        said = {
+            message.get("otel:span_id") or message["message"]: message.get("otel:resource")
+            for message in log
+            if message.get("action_status", "started") == "started"
+        }
+        assert said == {
+            an_id(0): shop,
+            an_id(1): None,
+            an_id(2): bank,
+            "same": None,
+            "other": bank,
+            "alone": bank,
+            "unknown": None,
+        }
+
+    def test_resources_in_ours(self):
+        """So it is in actions of ours, whose program is known."""
+        shop, bank = {"service.name": "shop"}, {"service.name": "bank"}
+        ours = a_span(0, attributes={"eliot.task_level": "/"}, resource=shop)
+        log = messages_of([ours, a_span(1, 0, resource=shop), a_span(2, 0, resource=bank)])
+        assert {an_id(1): None, an_id(2): bank} == {
+            message["otel:span_id"]: message.get("otel:resource")
+            for message in log
+            if "otel:span_id" in message
+        }
+
+    def test_no_time(self):
+        """What says no time has none, rather than the year 1970."""
+        log = messages_of(
+            [
+                a_span(0, events=[Event("hm", 0)], start_ns=0, end_ns=0),
+                Log(time_ns=0, body="well"),
+            ]
+        )
+        assert 3 == len(log)
+        assert not any("timestamp" in message for message in log)
+
+    def test_event_without_body(self):
+        """A log record that is an event, and says no more, has no message."""
+        (message,) = messages_of([Log(time_ns=TIME_NS, event_name="device.crash")])
+        assert "message" not in message
+        assert "device.crash" == message["otel:event_name"]
+
     def test_span(self):
         """A span is an action with all that is known of it."""
         span = a_span(

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from eliot_etw._names import OTEL_SPAN_ID, TRACEPARENT, TRACESTATE
 from eliot_etw._trace_context import span_id_of, task_uuid_of, trace_id_of
 from eliot_etw.otlp import _spans_of
-from eliot_etw.otlp._model import ERROR, INTERNAL, OK, SERVER, UNSET, Link, Log, Span
+from eliot_etw.otlp._model import CLIENT, ERROR, INTERNAL, OK, SERVER, UNSET, Link, Log, Span
 from eliot_etw.otlp._spans_of import IS_REMOTE, SpanMaker, messages_in
 from tests.otlp._trees import messages_of, spans_of
 from tests.test_parse import is_permutation, logs
@@ -173,6 +173,40 @@ class TestSpans:
         assert (outer.name, outer.attributes["action_type"]) == ("GET /", "app:work")
         assert outer.links == [Link(TRACE, FOREIGN, {"a": '[1,""]', "eliot.json": ["a"]})]
         assert (inner.parent_span_id, inner.status_code) == ("00f067aa0ba902b7", OK)
+
+    @pytest.mark.parametrize(
+        ("fields", "kind"),
+        [
+            ({"action_type": "http:request"}, SERVER),
+            ({"action_type": "http:call"}, CLIENT),
+            ({"action_type": "http:call", "otel:kind": "server"}, SERVER),
+            ({"otel:kind": "client"}, CLIENT),
+            ({"otel:kind": "unspecified"}, INTERNAL),
+            ({"otel:kind": ["client"]}, INTERNAL),
+        ],
+    )
+    def test_kinds(self, fields, kind):
+        """Requests and calls are of their kinds; of any action a field says it."""
+        span = span_of(start(**fields), end([2]))
+        assert kind == span.kind
+
+    def test_resources(self):
+        """What says which program made it is of that, and so is what is within it."""
+        bank, own = {"service.name": "bank"}, {"service.name": "shop"}
+        log, inner, outer, alone, last = spans_of(
+            [
+                start(**{"otel:resource": bank}),
+                start([2]),
+                message([2, 2], message_type="m"),
+                end([2, 3]),
+                end([3]),
+                message([1], uuid=UUID[::-1], **{"otel:resource": bank}),
+                message([1], uuid=UUID[::-1], **{"otel:resource": "no resource"}),
+            ],
+            messages="logs",
+            resource=own,
+        )
+        assert [bank] * 4 + [own] == [x.resource for x in (log, inner, outer, alone, last)]
 
     def test_child_of_a_span(self):
         """The id of a span is that of its action's parent, too."""

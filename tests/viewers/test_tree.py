@@ -55,6 +55,32 @@ def draw(log):
 class TestLines:
     """What the line of a node says."""
 
+    def test_of_spans(self):
+        """Of what a span has besides its attributes, its service and an unusual kind are shown."""
+        of_span = {
+            "otel:span_id": "00f067aa0ba902b7",
+            "otel:parent_span_id": "b7ad6b7169203331",
+            "otel:scope": "http",
+            "otel:scope_version": "1.0",
+        }
+        place = {"task_uuid": TASK, "timestamp": NOON, "action_type": "GET"}
+        place["action_status"] = "started"
+        server = {"otel:kind": "server", "otel:resource": {"service.name": "shop", "host.id": "7"}}
+        internal = {"otel:kind": "internal", "otel:resource": "none"}
+        log = [
+            {**place, "task_level": [1], **of_span, **server, "x": 1},
+            {**place, "task_level": [2, 1], **of_span, **internal, "x": 2},
+        ]
+        assert shape(drawing(log)) == (
+            "◌ GET [8c668cde] otel:kind=server service.name=shop x=1 (no end)\n"
+            "└─ ◌ GET x=2 (no end)"
+        )
+        assert "otel:kind" not in TreeText(Screen(stream()), Clock()).plain_fields(log[0])
+        whole = drawing(log, limit=0)
+        assert 2 == whole.count(" otel:span_id=00f067aa0ba902b7 otel:parent_span_id=")
+        assert "otel:resource={'service.name': 'shop', 'host.id': '7'}" in whole
+        assert "otel:kind=internal" in whole
+
     def test_columns(self, log):
         """Day, time and duration stand before the tree."""
         text = drawing(log("1 start app:request n=1 \n 2 m \n 3 end app:request"))
