@@ -11,6 +11,7 @@ Source:
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from struct import Struct, calcsize
 from struct import error as struct_error
 from time import gmtime, strftime
@@ -32,6 +33,9 @@ KEYWORD: Final = 1
 CRITICAL, ERROR, WARNING, INFO, VERBOSE = range(1, 6)
 NO_ID: Final = 0
 """What OpenTelemetry has for a trace or a span that there is not."""
+SPAN_BITS: Final = (1 << 64) - 1
+"""What an id of a span has: nobody else sees to it, and an event has no room for more."""
+_TRACE_BITS: Final = (1 << 128) - 1
 ID_BYTES: Final = b"\x10\0%016x"
 """What becomes the id of a span as it stands in an event, by the operator ``%``."""
 LONGEST_NAME = 200
@@ -162,6 +166,7 @@ _PLAIN: Final = TYPES.keys() - {int, *_WRITTEN_AS_JSON}
 _BILLION = 1_000_000_000
 _MOST_KEPT = 1000
 _NO_TRACE: Final = _U16(_VERSION)
+_NO_DATE: Final = "1970-01-01T00:00:00."
 # The beginnings of events, by the ids of their traces; and of times, by their seconds.
 _TRACES: Final[dict[int, bytes]] = {}
 _SECONDS: Final[dict[int, bytes]] = {}
@@ -196,23 +201,26 @@ def head_bytes(trace_id: int, span_id: int, cloud: bytes, time: int) -> bytes:
     if trace_id == NO_ID:
         return b"%b%b%b%09dZ" % (_NO_TRACE, cloud, start, rest)
     trace = _TRACES.get(trace_id) or _trace(trace_id)
-    return b"%b%016x%b%b%09dZ" % (trace, span_id, cloud, start, rest)
+    return b"%b%016x%b%b%09dZ" % (trace, span_id & SPAN_BITS, cloud, start, rest)
 
 
 def _trace(trace_id: int) -> bytes:
     """Write what comes before the id of a span in all events of a trace."""
     if len(_TRACES) >= _MOST_KEPT:
         _TRACES.clear()
-    _TRACES[trace_id] = start = b"%b%b%032x%b" % (_NO_TRACE, _U16(32), trace_id, _U16(16))
+    _TRACES[trace_id] = start = b"%b%b%032x%b" % (
+        _NO_TRACE, _U16(32), trace_id & _TRACE_BITS, _U16(16),
+    )  # fmt: skip
     return start
 
 
 def _second(second: int) -> bytes:
     """Write what comes before the nanoseconds in all times of a second."""
-    try:
+    text = _NO_DATE
+    with suppress(OSError, OverflowError, ValueError):  # no calendar goes so far
         text = strftime("%Y-%m-%dT%H:%M:%S.", gmtime(second))
-    except (OSError, OverflowError, ValueError):  # no calendar goes so far
-        text = "1970-01-01T00:00:00."
+    if len(text) != len(_NO_DATE):  # nor RFC 3339, of which a year has four digits
+        text = _NO_DATE
     if len(_SECONDS) >= _MOST_KEPT:
         _SECONDS.clear()
     _SECONDS[second] = start = _U16(len(text) + len("000000000Z")) + text.encode()

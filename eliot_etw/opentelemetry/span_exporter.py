@@ -15,6 +15,7 @@ from eliot_etw.opentelemetry._common_schema import (
     ID_BYTES,
     KEYWORD,
     NO_ID,
+    SPAN_BITS,
     UNFIT,
     VERBOSE,
     Boolean8,
@@ -184,7 +185,7 @@ class EtwSpanExporter(EventExporter, SpanExporter):
         head = head_bytes(context[_TRACE_ID], context[_SPAN_ID], parts.cloud, time)
         values = items.values()
         name, kind, success = span.name, span.kind._value_, status.status_code is not _ERROR
-        parent_id = None if parent is None else ID_BYTES % parent.span_id
+        parent_id = None if parent is None else ID_BYTES % (parent.span_id & SPAN_BITS)
         links_text = _links_text(links) if links else None
         shape = (parent is None, not links, message is None, *items)
         plan = parts.plans.get(shape)
@@ -213,7 +214,7 @@ class EtwSpanExporter(EventExporter, SpanExporter):
         context, parent = span.context, span.parent
         parts = self._encoder.parts_of(span.resource)
         head = head_bytes(context.trace_id, context.span_id, parts.cloud, time)
-        parent_id = None if parent is None else ID_BYTES % parent.span_id
+        parent_id = None if parent is None else ID_BYTES % (parent.span_id & SPAN_BITS)
         own = span.name, span.kind._value_, time_bytes(time), parent_id
         shape = (_START_NAME, parent is None)
         plan = parts.plans.get(shape)
@@ -235,7 +236,7 @@ def _part_b(span: ReadableSpan, type_name: Constant, start: int) -> dict[str, An
         "name": span.name,
         "kind": UInt8(span.kind._value_),
         "startTime": Ready(time_text(start)),
-        "parentId": None if parent is None else Ready(f"{parent.span_id:016x}"),
+        "parentId": None if parent is None else Ready(f"{parent.span_id & SPAN_BITS:016x}"),
     }
 
 

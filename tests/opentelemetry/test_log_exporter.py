@@ -287,7 +287,9 @@ class TestTime:
     def test_beyond_reason(self, etw, time):
         """A time that no calendar has is no reason to lose a record."""
         (event,), stats = export(etw, record(timestamp=time))
-        assert event.decode().as_dict()["PartA"]["time"].endswith("Z")
+        text = event.decode().as_dict()["PartA"]["time"]
+        assert len("2001-09-09T01:46:40.000000000Z") == len(text)
+        assert text.endswith("Z")
         assert 0 == stats["errors"]
 
 
@@ -490,6 +492,15 @@ class TestHostile:
         made = ReadableLogRecord(LogRecord(body="b", attributes=attributes), RESOURCE)
         (event,), stats = export(etw, made)
         assert "b" == event.decode().as_dict()["PartB"]["body"]
+        assert 0 == stats["errors"]
+
+    def test_ids_without_room(self, etw):
+        """Ids of more bits than there are in one are cut, and the event can be decoded."""
+        made = record()
+        made.log_record.trace_id, made.log_record.span_id = 2**130 + 5, 2**70 + 7
+        (event,), stats = export(etw, made)
+        ids = event.decode().as_dict()["PartA"]["ext_dt"]
+        assert {"traceId": f"{5:032x}", "spanId": f"{7:016x}"} == ids
         assert 0 == stats["errors"]
 
     @pytest.mark.parametrize("made", [None, object(), ReadableLogRecord(None, None)])

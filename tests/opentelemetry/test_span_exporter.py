@@ -426,6 +426,16 @@ class TestLimits:
         assert part(event, "PartB")["startTime"][:2] == "20" == part(event, "PartA")["time"][:2]
         assert 0 == stats["errors"]
 
+    def test_ids_without_room(self, etw):
+        """Ids of more bits than there are in one are cut, and the events can be decoded."""
+        large = context_of(2**70 + 7, 2**130 + 5)
+        events, stats = export(etw, *[span(context=large, parent=large)] * 2)
+        for event in events:
+            ids = {"traceId": f"{5:032x}", "spanId": f"{7:016x}"}
+            assert ids == part(event, "PartA")["ext_dt"]
+            assert f"{7:016x}" == part(event, "PartB")["parentId"]
+        assert 0 == stats["errors"]
+
     @pytest.mark.parametrize("made", [None, span(context=None), object()])
     def test_no_span(self, etw, made):
         """What is no span is counted; others are not lost with it."""
