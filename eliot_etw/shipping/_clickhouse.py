@@ -262,7 +262,7 @@ def _lines_of(answer: HTTPResponse) -> Iterator[bytes]:
 def _row_of(line: bytes) -> dict[str, Any]:
     """Read a row; raise what is there in its place if ClickHouse failed in the middle."""
     if line.startswith(b'{"') and not line.startswith(b'{"exception"'):
-        row: dict[str, Any] = loads(line)
+        row: dict[str, Any] = loads(line.decode("utf-8", "replace"))
         return row
     raise _refusal(line, "an odd answer")
 

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from time import monotonic
-from typing import Any, Final, final
+from typing import Final, final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
-from eliot_etw._json import decode_line
 from eliot_etw._names import CLICKHOUSE
-from eliot_etw._written import place_of
 from eliot_etw.shipping._clickhouse import (
     DEFAULT_TABLE,
     DEFAULT_URL,
@@ -17,6 +15,7 @@ from eliot_etw.shipping._clickhouse import (
     quoted,
 )
 from eliot_etw.shipping._redis_stream import without_password
+from eliot_etw.sources._entries import message_of
 from eliot_etw.typing import MessageDict
 
 # ClickHouse sorts before it begins to answer.
@@ -83,7 +82,7 @@ class ClickHouseSource:
 
     def __iter__(self) -> Iterator[MessageDict]:
         for row in self._table.rows("line", once=True, where=_condition(self._task)):
-            message = _message_of(row["line"])
+            message = message_of(row["line"].encode())
             if message is not None:
                 yield message
 
@@ -135,7 +134,7 @@ class FollowedClickHouse:
                 self._finish(current)
                 current = arrived
             if self._is_new(row["key"]):
-                message = _message_of(row["line"])
+                message = message_of(row["line"].encode())
                 if message is not None:
                     yield message
         self._finish(current)
@@ -172,12 +171,3 @@ def _condition(task: str) -> str:
     if not task:
         return "task_uuid != ''"
     return f"task_uuid >= {quoted(task)} AND task_uuid < {quoted(task + chr(0x10FFFF))}"
-
-
-def _message_of(line: Any) -> MessageDict | None:
-    """Read a line; None if it is no message with a place: anybody may add to a table."""
-    try:
-        message = decode_line(line.encode())
-    except ValueError:
-        return None
-    return message if isinstance(message, dict) and place_of(message) else None

@@ -8,11 +8,10 @@ from time import monotonic
 from typing import Any, Final, final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from eliot_etw._json import decode_line
 from eliot_etw._names import MONGODB
-from eliot_etw._written import place_of
 from eliot_etw.shipping._mongodb import DEFAULT_COLLECTION, DEFAULT_URL, MongoCollection
 from eliot_etw.shipping._redis_stream import without_password
+from eliot_etw.sources._entries import message_of
 from eliot_etw.typing import MessageDict
 
 _TIMEOUT_S: Final = 30.0
@@ -63,10 +62,7 @@ class MongoSource:
 
     @classmethod
     def named(cls, name: str) -> MongoSource:
-        """Make the source that a command line names.
-
-        >>> MongoSource.named("mongodb://127.0.0.1/eliot?task=7a1f").name
-        'mongodb://127.0.0.1/eliot?collection=messages&task=7a1f'
+        """Make the source that a command line names, as ``mongodb://127.0.0.1/eliot?task=7a1f``.
 
         Raises:
             MissingDependency: If pymongo is not installed.
@@ -187,9 +183,7 @@ class _Reader:
 
 def _messages_of(document: Mapping[str, Any]) -> Iterator[MessageDict]:
     """Read a document; nothing of what is no message: anybody may add to a collection."""
-    try:
-        message = decode_line(document["line"].encode())
-    except (KeyError, AttributeError, ValueError):
-        return
-    if isinstance(message, dict) and place_of(message):
+    line = document.get("line")
+    message = message_of(line.encode()) if isinstance(line, str) else None
+    if message is not None:
         yield message

@@ -85,6 +85,8 @@ class TestSource:
         )
         for number, line in enumerate(("", "{", "[1]", "{}", '{"task_uuid":"a"}'), 1):
             table.insert((row % (json.dumps(line), number)).encode())
+        row = "INSERT INTO `{}` (task_uuid, line) VALUES ('a', unhex('22ff22'))"  # no UTF-8
+        table._ask(row.format(table.name).encode())
         add(table, 5, message(1))
         assert list(source_of(table)) == [message(1)]
 
