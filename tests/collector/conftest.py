@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from tests.collector._faults import SenderProgram
 from tests.collector._processes import CollectorProcess, Shipper
 
 
@@ -26,7 +27,7 @@ def collector(tmp_path):
     """Return a function that prepares collectors; they are ended at the end."""
     made = []
 
-    def collector(sinks, endpoint=None, *, more="", folder=tmp_path):
+    def collector(sinks, endpoint=None, *, inputs="", more="", folder=tmp_path):
         if endpoint is None:
             endpoint = f"ipc://{folder}/in" if hasattr(os, "fork") else "tcp://127.0.0.1:*"
             assert len(endpoint) < 100
@@ -35,6 +36,7 @@ http: 127.0.0.1:0
 inputs:
   - kind: zmq
     endpoint: {endpoint}
+{inputs}
 sinks:
 {sinks}
 {more}
@@ -46,3 +48,17 @@ sinks:
     for each in made:
         if each.program is not None:
             each.kill()
+
+
+@pytest.fixture
+def sender():
+    """Return a function that starts programs which ship; they are ended at the end."""
+    made = []
+
+    def sender(*arguments, **options):
+        made.append(SenderProgram(*arguments, **options))
+        return made[-1]
+
+    yield sender
+    for each in made:
+        each.stop()
