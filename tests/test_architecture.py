@@ -149,6 +149,7 @@ OF_THE_WHOLE = {
     "bench",
     "cli/terminal",
     "collector/faults",
+    "collector/faults_hostile",
     "collector_system",
     "destinations/contract",
     "docs",
