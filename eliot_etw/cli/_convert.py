@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import sys
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from secrets import token_hex
 from typing import BinaryIO, Final, Protocol, final
 
 import click
@@ -34,6 +35,8 @@ _COMPRESSED: Final = (".gz", ".xz", ".zst")
 # Of actions that have not ended, so much is held; a message takes that much and its text.
 _MOST_OPEN_BYTES: Final = 32 << 20
 _MESSAGE_BYTES: Final = 700
+# What asks the program to end, besides Ctrl-C; not all systems have both.
+_ENDING: Final = ("SIGTERM", "SIGHUP")
 # So many messages are put into one request of OTLP.
 _MESSAGES_A_REQUEST: Final = 512
 
@@ -243,13 +246,33 @@ def _to_file(source: Input, kind: str, name: str) -> int:
 
 def _replace(source: Input, kind: str, path: Path, name: str) -> None:
     """Write everything to a new file, and put it in the place of the one that is there."""
-    with TemporaryDirectory(prefix=".eliot-etw-", dir=path.parent) as folder:
-        unfinished = Path(folder, path.name)
-        _write_all(source, kind, unfinished, name)
-        if source.count or not source.could_not_read:
-            with suppress(FileNotFoundError):
-                shutil.copymode(path, unfinished)
-            os.replace(unfinished, path)
+    # Named before it is there: whenever a signal comes, it is removed.
+    folder = path.parent / f".eliot-etw-{token_hex(8)}"
+    unfinished = folder / path.name
+    with _ending_in_order():
+        try:
+            folder.mkdir(0o700)
+            _write_all(source, kind, unfinished, name)
+            if source.count or not source.could_not_read:
+                with suppress(FileNotFoundError):
+                    shutil.copymode(path, unfinished)
+                os.replace(unfinished, path)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def _ending_in_order() -> Iterator[None]:
+    """Have signals that end the program end it as Ctrl-C does: what is unfinished is removed."""
+    before = {
+        number: signal.signal(number, lambda number, _: sys.exit(128 + number))
+        for number in (getattr(signal, name) for name in _ENDING if hasattr(signal, name))
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _write_all(source: Input, kind: str, path: Path, name: str) -> None:

@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import signal
 import stat
 import subprocess
 import sys
@@ -420,10 +421,11 @@ class TestOutput:
         assert b"cannot write: /dev/full: No space left on device" in errors
 
     @pytest.mark.skipif(os.name == "nt", reason="Windows has other signals")
-    def test_interrupted(self, start, log):
-        """Ctrl-C leaves nothing behind, and the file as it was."""
-        import signal
-
+    @pytest.mark.parametrize(
+        ("name", "status"), [("SIGINT", 130), ("SIGTERM", 143), ("SIGHUP", 129)]
+    )
+    def test_interrupted(self, start, log, name, status):
+        """Ctrl-C leaves nothing behind, and the file as it was; so do signals to end."""
         output = log.with_name("x.json")
         output.write_text("before")
         program = start("convert", "-o", output, stdin=subprocess.PIPE)
@@ -431,8 +433,8 @@ class TestOutput:
         program.stdin.flush()
         while len(list(log.parent.iterdir())) < 3:
             assert program.poll() is None
-        program.send_signal(signal.SIGINT)
-        assert 130 == program.wait(60)
+        program.send_signal(getattr(signal, name))
+        assert status == program.wait(60)
         assert {log.name, "x.json"} == {path.name for path in log.parent.iterdir()}
         assert "before" == output.read_text()
 
