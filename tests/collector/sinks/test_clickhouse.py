@@ -1,6 +1,5 @@
 """Tests of the ClickHouse sink: each message is read back once, and as it was."""
 
-import os
 import signal
 from uuid import uuid4
 
@@ -18,6 +17,7 @@ from eliot_etw.shipping._clickhouse import ClickHouseTable
 from eliot_etw.sources import ClickHouseSource
 from tests import _services
 from tests.collector._processes import lines_of, wait_until
+from tests.collector.sinks._killed import kill_and_resume
 from tests.test_parse import odd_messages
 
 
@@ -173,27 +173,13 @@ class TestOnce:
         finally:
             server.stop(signal.SIGKILL)
 
-    @pytest.mark.skipif(not hasattr(os, "fork"), reason="the collector is killed by a signal")
     def test_over_a_kill_of_the_collector(self, url, table, collector, shipper):
         """A collector that is killed in mid-stream leaves each message once, and none out."""
         pytest.importorskip("zmq")
         pytest.importorskip("yaml")
         sinks = f"  store: {{kind: clickhouse, url: '{url}', table: '{table}', every_s: 0}}\n"
-        program = collector(sinks).start()
-        sender = shipper(program.endpoint)
-        sender.greet()
-        for first in range(1, 2_001, 100):
-            sender.ship(lines_of(100, start=first), first)
-        sender.hear_a(sender.protocol.Ack)
-        program.kill()
-        again = program.start()
-        resumed = shipper(again.endpoint)
-        resumed.sender = sender.sender
-        resumed.greet()
-        for first in range(1, 2_001, 100):
-            resumed.ship(lines_of(100, start=first), first)
-        resumed.wait_for_ack(2_000)
-        assert sorted(m["number"] for m in stored(url, table)) == [*range(1, 2_001)]
+        numbers = kill_and_resume(collector, shipper, sinks)
+        assert sorted(m["number"] for m in stored(url, table)) == numbers
 
 
 class TestRefused:

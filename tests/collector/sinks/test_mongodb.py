@@ -23,6 +23,7 @@ from eliot_etw.exceptions import MissingDependency
 from eliot_etw.sources import MongoSource
 from tests import _mongodb
 from tests.collector._processes import lines_of
+from tests.collector.sinks._killed import kill_and_resume
 from tests.test_parse import json_values, odd_messages
 
 
@@ -190,6 +191,15 @@ class TestOnce:
         assert list(MongoSource(server.url)) == some(3)
         sink.close(5)
         server.stop()
+
+    def test_over_a_kill_of_the_collector(self, collection, collector, shipper):
+        """A collector that is killed in mid-stream leaves each message once, and none out."""
+        pytest.importorskip("zmq")
+        pytest.importorskip("yaml")
+        url, name = _mongodb.shared_url(), collection.name
+        sinks = f"  store: {{kind: mongodb, url: '{url}', collection: '{name}'}}\n"
+        numbers = kill_and_resume(collector, shipper, sinks)
+        assert sorted(m["number"] for m in stored(collection)) == numbers
 
 
 class TestRefused:
