@@ -5,6 +5,7 @@ collectors and senders that are killed.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -16,6 +17,7 @@ pytest.importorskip("yaml")
 pytest.importorskip("msgspec")
 pytest.importorskip("click")
 
+from eliot_etw.collector._keys import make_keys
 from eliot_etw.sources import RedisSource
 from tests import _services
 from tests.collector._faults import (
@@ -27,6 +29,7 @@ from tests.collector._faults import (
     end,
     lines_in,
     more_lines,
+    numbers_of,
     rows_in,
 )
 from tests.collector._processes import wait_until
@@ -162,3 +165,98 @@ def test_disk_is_full(small_disk, collector, sender, is_killed):
     ends = {program.who: program.end()[0]}
     end(service)
     each_is_there_once(ends, lines_in(folder), rows_in(folder))
+
+
+class Wire:
+    """Two networks of their own, and a wire between them that can be cut.
+
+    Attributes:
+        ends: For each network, what a command begins with that is to run in it.
+        address: Where the first is.
+    """
+
+    address = "10.77.0.1"
+
+    def __init__(self):
+        self._names = [f"eliot{os.getpid()}{end}" for end in "ab"]
+        self.ends = [("ip", "netns", "exec", name) for name in self._names]
+
+    def open(self):
+        """Make them; skip where that is not possible."""
+        if sys.platform != "linux" or os.geteuid() or not shutil.which("ip"):
+            pytest.skip("network namespaces need Linux, root and iproute2")
+        made = self._ip("netns", "add", self._names[0], check=False)
+        if made.returncode:
+            pytest.skip(f"there are no network namespaces here: {made.stderr}")
+        one, two = self._names
+        self._ip("netns", "add", two)
+        self._ip("-n", one, "link", "add", "wire", "type", "veth", "peer", "wire", "netns", two)
+        for number, name in enumerate(self._names, 1):
+            self._ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "wire")
+            for device in ("lo", "wire"):
+                self._ip("-n", name, "link", "set", device, "up")
+
+    def cut(self, *, is_cut=True):
+        """Cut the wire, or mend it; nobody is told."""
+        self._ip("-n", self._names[0], "link", "set", "wire", "down" if is_cut else "up")
+
+    def close(self):
+        """Remove all."""
+        for name in self._names:
+            self._ip("netns", "delete", name, check=False)
+
+    @staticmethod
+    def _ip(*command, check=True):
+        return subprocess.run(
+            ["ip", *command], check=check, capture_output=True, text=True, timeout=30
+        )
+
+
+@pytest.fixture
+def wire():
+    """Return a wire between two networks."""
+    wire = Wire()
+    try:
+        wire.open()
+        yield wire
+    finally:
+        wire.close()
+
+
+def test_network_is_cut(wire, collector, sender, tmp_path):
+    """What is logged while the network is cut comes when it is mended, once; or is counted.
+
+    All is encrypted, as it must be between two machines.
+    """
+    for name in ("collector", "shop"):
+        make_keys(tmp_path / "keys", name)
+    keys = tmp_path / "keys"
+    endpoint = f"tcp://{wire.address}:5515"
+    options = f"\n    keys: {keys}\n    secret_key: {keys}/collector.key_secret"
+    sinks = (LINES + STORE).format(folder=tmp_path)
+    service = collector(sinks, endpoint + options).start(within=wire.ends[0])
+    settings = {
+        "within": wire.ends[1],
+        "heartbeat_s": 0.3,
+        "server_key": str(keys / "collector.key"),
+        "keys": str(keys / "shop.key_secret"),
+    }
+    patient = sender(endpoint, "patient", spool_folder=str(tmp_path / "spool"), **settings)
+    small = {"max_spool_bytes": 20_000, "max_queued": 100, "when_full": "drop_new"}
+    forgetful = sender(endpoint, "forgetful", **small, **settings)
+    for _ in range(2):
+        wait_until(more_lines(tmp_path))
+        wire.cut()
+        time.sleep(2)  # longer than four signs of life
+        wire.cut(is_cut=False)
+    wait_until(more_lines(tmp_path))
+    (theirs,), (its,) = patient.end(), forgetful.end()
+    assert min(theirs["reconnects"], its["reconnects"]) >= 1
+    assert its["dropped"] > 0
+    assert service.stop() == 0
+    for store in (lines_in(tmp_path), rows_in(tmp_path)):
+        of_patient = [message for message in store if message.get("who") == "patient"]
+        each_is_there_once({"patient": theirs}, of_patient)
+        numbers, reports = numbers_of(store)
+        left = numbers["forgetful"]
+        assert len(left) == len(set(left)) == its["acknowledged"] - reports
