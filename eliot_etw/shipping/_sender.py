@@ -369,7 +369,7 @@ class Sender:
         match message:
             case Welcome():
                 self._begin(message, now_s)
-            case Ack() if self._welcome is not None:
+            case Ack():  # also from a collector that ends, and takes nothing more
                 self._stream_of(message.sender).acknowledge(message.through)
                 self._finish_other()
             case Refused():

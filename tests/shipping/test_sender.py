@@ -169,6 +169,16 @@ class TestGreeting:
         assert talk.sender.refusal == ""
         assert numbers_in(talk.said()) == [(1, 1)]
 
+    def test_acknowledges_what_it_took(self, talk):
+        """A collector that takes nothing more may still have stored what it took before."""
+        talk.log(1)
+        talk.begin()
+        talk.hear(Refused("closing"))
+        talk.ack(1)
+        assert (talk.sender.acknowledged, talk.sender.garbage) == (1, 0)
+        talk.log(2)
+        assert numbers_in(talk.begin()) == [(2, 2)]
+
     def test_close(self, talk):
         """The last word."""
         talk.begin()
