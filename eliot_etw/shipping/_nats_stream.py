@@ -314,6 +314,7 @@ class NatsStream:
         from nats.js.errors import APIError  # noqa: PLC0415 - it was asked for
 
         try:
+            # Whoever leads the stream is asked: others may not know the last of it yet.
             last = await self._manager().get_last_msg(self.name, f"{self.name}.{_token(sender)}")
         except APIError as error:
             if error.err_code != _NO_SUCH_ENTRY:
@@ -332,9 +333,18 @@ class NatsStream:
 
     # ---- to read -------------------------------------------------------------------------------
 
-    def end(self) -> int:
-        """Return the number of the last entry; 0 if there never was any. Raises OSError."""
-        return int(self._do(self._info()).state.last_seq)
+    def end(self) -> tuple[int, bool]:
+        """Say how far the stream goes.
+
+        Returns:
+            The number of its last entry, 0 if there is none; whether entries were deleted, of
+            which that may be one.
+
+        Raises:
+            OSError: If no server can be reached.
+        """
+        state = self._do(self._info()).state
+        return (state.last_seq if state.messages else 0), bool(state.num_deleted)
 
     def identity(self) -> str:
         """Return what tells this stream from one that is made anew under its name."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from typing import Final, final
 from urllib.parse import parse_qsl
@@ -12,6 +13,7 @@ from eliot_etw.shipping._nats_stream import (
     DEFAULT_URL,
     TIMEOUT_S,
     Access,
+    Entry,
     NatsStream,
 )
 from eliot_etw.shipping._redis_stream import without_password
@@ -21,6 +23,8 @@ from eliot_etw.typing import MessageDict
 # So many entries are read at a time, each of which is at most what a server takes: mostly 1 MiB.
 _STEP: Final = 32
 _STREAM: Final = "stream"
+# How long a server of a cluster may take until it has what the others have.
+_PATIENCE_S: Final = 2.0
 # How often it is tried to go on after a server has gone, before that is an error.
 _MOST_TRIES: Final = 5
 
@@ -145,14 +149,14 @@ class _Reader:
 
     def messages(self) -> Iterator[MessageDict]:
         """Give the messages that were not given yet."""
-        end = self._stream.end()
+        end, has_deleted = self._stream.end()
         failures = 0
         while self._last < end:
             try:
-                if not self._has_begun:
-                    self._stream.begin(self._last)
-                    self._has_begun = True
-                entries = self._stream.pull(_STEP, 0.0)
+                entries = self._pull()
+                if not entries and not has_deleted:
+                    why = "the server that is asked does not have all of it yet"
+                    raise OSError(errno.EIO, f"{self._stream.url}: {why}")
             except OSError:
                 # A server that has gone: another one may know as much.
                 self._has_begun = False
@@ -160,7 +164,7 @@ class _Reader:
                 if failures == _MOST_TRIES:
                     raise
                 continue
-            if not entries:  # the last ones were deleted
+            if not entries:
                 return
             for entry in entries:
                 self._last = entry.number
@@ -168,6 +172,13 @@ class _Reader:
                     message = message_of(line)
                     if message is not None:
                         yield message
+
+    def _pull(self) -> list[Entry]:
+        """Read on, where more is known to be. Raises OSError if that is not possible now."""
+        if not self._has_begun:
+            self._stream.begin(self._last)
+            self._has_begun = True
+        return self._stream.pull(_STEP, _PATIENCE_S)
 
     def close(self) -> None:
         """Close the connection."""
