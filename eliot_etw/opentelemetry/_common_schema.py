@@ -36,8 +36,6 @@ NO_ID: Final = 0
 SPAN_BITS: Final = (1 << 64) - 1
 """What an id of a span has: nobody else sees to it, and an event has no room for more."""
 _TRACE_BITS: Final = (1 << 128) - 1
-ID_BYTES: Final = b"\x10\0%016x"
-"""What becomes the id of a span as it stands in an event, by the operator ``%``."""
 LONGEST_NAME = 200
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
@@ -46,6 +44,7 @@ _ROLE: Final = "service.name"
 _ROLE_INSTANCE: Final = "service.instance.id"
 _LONGEST_ROLE_BYTES = 2000
 _MOST_RESOURCE_ATTRIBUTES = 32
+_MOST_HEAD_BYTES = 0xFFFF
 
 _U16: Final = Struct("<H").pack
 _DESCRIPTOR: Final = Struct("<HBBBBHQ").pack
@@ -60,8 +59,14 @@ class Constant(str):
     __slots__ = ()
 
 
-class Ready(str):
-    """Text that the exporter gives as it stands in the payload: as bytes, after their number."""
+class SpanId(str):
+    """The id of a span, which the exporter gives as a number."""
+
+    __slots__ = ()
+
+
+class Time(str):
+    """A time, which the exporter gives in nanoseconds since 1970."""
 
     __slots__ = ()
 
@@ -95,7 +100,8 @@ _JSON: Final = (InType.ANSI, OutType.JSON)
 TYPES: Final[dict[type, tuple[InType, OutType]]] = {
     str: _TEXT,
     Constant: _TEXT,
-    Ready: _TEXT,
+    SpanId: _TEXT,
+    Time: _TEXT,
     int: (InType.INT64, OutType.DEFAULT),
     float: (InType.FLOAT64, OutType.DEFAULT),
     bool: (InType.BOOL32, OutType.DEFAULT),
@@ -116,12 +122,12 @@ _PACKED: Final[dict[type, str]] = {
 }  # fmt: skip
 NUMBER_BYTES: Final = {kind: calcsize(f"<{letter}") for kind, letter in _PACKED.items()}
 """How long numbers of these types are in the payload."""
-# How the bytes are made that their number goes before.
-_COUNTED: Final[dict[type, str]] = {
-    str: "{}.encode()",
-    Json: "{}.encode()",
-    bytes: "{}",
-    **dict.fromkeys((list, tuple, dict, type(None)), "json({}).encode()"),
+# How numbers that are seldom large are written as text whose characters are bytes.
+_AS_TEXT: Final[dict[type, str]] = {
+    bool: "{{true if {} else false}}",
+    Int16: "{{chr({})}}\\0",
+    UInt8: "{{chr({})}}",
+    Boolean8: "{{chr({})}}",
 }
 _WRITTEN_AS_JSON: Final = frozenset({list, tuple, dict, type(None)})
 
@@ -165,56 +171,39 @@ _PLAIN: Final = TYPES.keys() - {int, *_WRITTEN_AS_JSON}
 
 _BILLION = 1_000_000_000
 _MOST_KEPT = 1000
-_NO_TRACE: Final = _U16(_VERSION)
+_NO_TRACE: Final = "\0\4"
 _NO_DATE: Final = "1970-01-01T00:00:00."
-# The beginnings of events, by the ids of their traces; and of times, by their seconds.
-_TRACES: Final[dict[int, bytes]] = {}
-_SECONDS: Final[dict[int, bytes]] = {}
+_BEFORE_ID, _BEFORE_TIME = "\x10\0", "\x1e\0"
+# Texts whose characters are bytes: the beginnings of events, by the ids of their traces; and of
+# times, by their seconds.
+_TRACES: Final[dict[int, str]] = {}
+_SECONDS: Final[dict[int, str]] = {}
 
 
-def time_bytes(time: int) -> bytes:
-    """Encode a time, in nanoseconds since 1970, as text of RFC 3339.
-
-    >>> time_bytes(1_795_181_013_000_000_007)[2:]
-    b'2026-11-20T13:23:33.000000007Z'
-    """
-    second, rest = divmod(time, _BILLION)
-    return b"%b%09dZ" % (_SECONDS.get(second) or _second(second), rest)
+def id_text(span_id: int) -> str:
+    """Write the id of a span."""
+    return f"{span_id:016x}"
 
 
 def time_text(time: int) -> str:
-    """Write a time as `time_bytes` does."""
-    return time_bytes(time)[2:].decode()
+    """Write a time, in nanoseconds since 1970, as text of RFC 3339.
 
-
-def head_bytes(trace_id: int, span_id: int, cloud: bytes, time: int) -> bytes:
-    """Encode the values of ``__csver__`` and PartA.
-
-    Args:
-        trace_id: The id of the trace; 0 if there is none.
-        span_id: The id of the span.
-        cloud: What `ResourceParts` has.
-        time: In nanoseconds since 1970.
+    >>> time_text(1_795_181_013_000_000_007)
+    '2026-11-20T13:23:33.000000007Z'
     """
     second, rest = divmod(time, _BILLION)
-    start = _SECONDS.get(second) or _second(second)
-    if trace_id == NO_ID:
-        return b"%b%b%b%09dZ" % (_NO_TRACE, cloud, start, rest)
-    trace = _TRACES.get(trace_id) or _trace(trace_id)
-    return b"%b%016x%b%b%09dZ" % (trace, span_id & SPAN_BITS, cloud, start, rest)
+    return f"{_second(second)[len(_BEFORE_TIME) :]}{int(rest):09d}Z"
 
 
-def _trace(trace_id: int) -> bytes:
+def _trace(trace_id: int) -> str:
     """Write what comes before the id of a span in all events of a trace."""
     if len(_TRACES) >= _MOST_KEPT:
         _TRACES.clear()
-    _TRACES[trace_id] = start = b"%b%b%032x%b" % (
-        _NO_TRACE, _U16(32), trace_id & _TRACE_BITS, _U16(16),
-    )  # fmt: skip
+    _TRACES[trace_id] = start = f"{_NO_TRACE}\x20\0{trace_id & _TRACE_BITS:032x}{_BEFORE_ID}"
     return start
 
 
-def _second(second: int) -> bytes:
+def _second(second: int) -> str:
     """Write what comes before the nanoseconds in all times of a second."""
     text = _NO_DATE
     with suppress(OSError, OverflowError, ValueError):  # no calendar goes so far
@@ -223,8 +212,14 @@ def _second(second: int) -> bytes:
         text = _NO_DATE
     if len(_SECONDS) >= _MOST_KEPT:
         _SECONDS.clear()
-    _SECONDS[second] = start = _U16(len(text) + len("000000000Z")) + text.encode()
+    _SECONDS[second] = start = _BEFORE_TIME + text
     return start
+
+
+def _counted(text: str) -> str:
+    """Encode any text, with the number of its bytes, as text whose characters are bytes."""
+    data = text.encode()
+    return (_U16(len(data)) + data).decode("latin-1")
 
 
 def text_field(name: str) -> Field:
@@ -250,6 +245,7 @@ class ResourceParts:
         cloud: The values of PartA's ``ext_cloud``, encoded.
         cloud_fields: The struct, or nothing.
         attributes: Those attributes that the user named.
+        head: Encode ``__csver__`` and PartA alone; by whether there are ids.
         plans: What is known of the events of this resource, by their shapes: the names of their
             attributes, and what else their fields depend on but the types of attributes.
         plans_by_types: The same by these as well.
@@ -264,6 +260,13 @@ class ResourceParts:
         self.cloud = b"".join(_U16(len(role)) + role for role in given.values())
         self.cloud_fields = (struct_field("ext_cloud", map(text_field, given)),) if given else ()
         self.attributes = {name: plain(known[name]) for name in names if name in known}
+        self.head = {
+            has_ids: encode_function(
+                (), has_ids=has_ids, cloud=self.cloud, own=0, attributes=0,
+                limit_bytes=_MOST_HEAD_BYTES, count=None,
+            )
+            for has_ids in (False, True)
+        }  # fmt: skip
         self.plans: dict[tuple[Any, ...], Plan] = {}
         self.plans_by_types: dict[tuple[Any, ...], Plan] = {}
 
@@ -313,9 +316,11 @@ class Draft(NamedTuple):
     """What an event is to say."""
 
     event_name: str
-    head: bytes
-    """What `head_bytes` gave."""
-    has_ids: bool
+    trace_id: int
+    """0 if there is none."""
+    span_id: int
+    time: int
+    """In nanoseconds since 1970."""
     part_b: Mapping[str, Any]
     """Values by the names of their fields; None for a field that is not there."""
     attributes: Mapping[Any, Any]
@@ -344,8 +349,9 @@ class Slot(NamedTuple):
 
 
 EncodeFunction: TypeAlias = Callable[..., bytes]
-"""Takes the bytes of PartA, the values of all attributes in their order, and those values of PartB
-that differ from event to event; gives the payload. Raises one of `UNFIT` if it cannot."""
+"""Takes the values of all attributes in their order, the ids of the trace and the span, the time,
+and those values of PartB that differ from event to event; gives the payload. Raises one of `UNFIT`
+if it cannot."""
 
 UNFIT: Final = (struct_error, ArithmeticError, AttributeError, TypeError, ValueError)
 """What is raised for a value that the type of its field, or the event, has no room for."""
@@ -359,48 +365,64 @@ class Plan(NamedTuple):
     encode: EncodeFunction
 
 
-# Numbers of bytes as they stand before the bytes; to look one up is quicker than to pack it.
-_SIZES: Final = [_U16(size) for size in range(256)]
-
-
 def encode_function(
     slots: Iterable[Slot],
     *,
+    has_ids: bool,
+    cloud: bytes,
     own: int,
     attributes: int,
     limit_bytes: int,
     count: Callable[[], object] | None,
 ) -> EncodeFunction:
-    """Make the function that encodes the events of a shape.
+    r"""Make the function that encodes the events of a shape.
 
     With a constant, a text in PartB, and two attributes that are numbers it would be::
 
-        def encode(head, attributes, b0):
+        def encode(attributes, trace_id, span_id, time, b0):
             a0, a1, = attributes
-            if not (type(a0) is type_int and type(a1) is type_int):
+            if not (type(b0) is str and type(a0) is type_int and type(a1) is type_int):
                 raise TypeError
-            e1 = b0.encode()
-            n1 = len(e1)
-            payload = join((head, c0, sizes[n1] if n1 < 256 else size(n1), e1, p4(a0, a1), ))
+            t0 = f"{traces.get(trace_id) or trace(trace_id)}...{chr(len(b0))}\0{b0}"
+            payload = join((
+                t0.encode() if t0.isascii() else f"...{counted(b0)}".encode("latin-1"),
+                p1(a0, a1),
+            ))
             if len(payload) > limit:
                 raise ValueError
             return payload
 
-    `EventEncoder` takes twice as long for what records have (7 texts, 4 numbers), as it wants all
+    Texts that follow one another, and their lengths, become bytes in one go, if all of them are
+    ASCII and have less than 128 characters: then all of it is ASCII, so that one question tells.
+    Numbers that follow one another are packed in one go too.
+
+    `EventEncoder` takes thrice as long for what records have (7 texts, 4 numbers), as it wants all
     values in one list, and packs the length of each text. To make the function takes as long as
     300 calls of it.
 
     Args:
-        slots: The values of one such event, in its order.
+        slots: The values of one such event behind PartA, in its order.
+        has_ids: Whether it has the ids of a trace and a span.
+        cloud: What `ResourceParts` has.
         own: How many values of PartB the function takes.
         attributes: How many attributes.
         limit_bytes: How long the payload may be.
         count: Is called for each event, if there is something to count.
     """
     program = _Program()
+    if has_ids:
+        program.add_text(f"{{traces.get(trace_id) or trace(trace_id)}}{_ID.format('span_id')}")
+    else:
+        program.add_constant(_NO_TRACE.encode())
+    program.add_constant(cloud)
+    program.add_time("time")
     for slot in slots:
         program.add(slot)
     return program.function(own, attributes, limit_bytes, count)
+
+
+# Takes half as long as a format; whoever gives the id sees that it has no more than 64 bits.
+_ID: Final = "{{{}.to_bytes(8, 'big').hex()}}"
 
 
 class _Program:
@@ -408,55 +430,101 @@ class _Program:
 
     def __init__(self) -> None:
         self._scope: dict[str, Any] = {
-            "join": b"".join, "json": json_text, "sizes": _SIZES, "size": _U16,
+            "billion": _BILLION, "counted": _counted, "false": "\0\0\0\0", "join": b"".join,
+            "json": json_text, "second": _second, "seconds": _SECONDS, "size": _U16,
+            "trace": _trace, "traces": _TRACES, "true": "\1\0\0\0",
         }  # fmt: skip
         self._checks: list[str] = []
         self._before: list[str] = []
-        self._parts = ["head"]
-        self._run: list[tuple[str, str]] = []
+        self._parts: list[str] = []
+        # What is to become bytes in one go: the usual way, and if that is not ASCII.
+        self._texts: list[tuple[str, str]] = []
+        self._numbers: list[tuple[str, str]] = []
 
     def add(self, slot: Slot) -> None:
         """Go on with a value."""
-        kind, variable, number = type(slot.value), slot.variable, len(self._parts)
-        if slot.is_attribute:
-            self._check(variable, kind)
-        if variable and kind in _PACKED:
-            self._run.append((_PACKED[kind], variable))
-            return
-        self._end_run()
+        kind, variable = type(slot.value), slot.variable
         if not variable:
-            name = f"c{number}"
-            self._scope[name] = EventEncoder(Schema("", (slot.field,))).payload([slot.value])
-            self._parts.append(name)
-        elif kind is Ready:
-            self._parts.append(variable)
+            self.add_constant(EventEncoder(Schema("", (slot.field,))).payload([slot.value]))
+            return
+        self._check(variable, kind, is_attribute=slot.is_attribute)
+        if kind in _AS_TEXT and not self._numbers:
+            self.add_text(_AS_TEXT[kind].format(variable))
+        elif kind in _PACKED:
+            self._end_texts()
+            self._numbers.append((_PACKED[kind], variable))
+        elif kind is SpanId:
+            self.add_text(f"\\x10\\0{_ID.format(variable)}")
+        elif kind is Time:
+            self.add_time(variable)
+        elif kind is bytes:
+            self._end_texts()
+            self._end_numbers()
+            self._parts += [f"size(len({variable}))", variable]
         else:
-            encoded, size = f"e{number}", f"n{number}"
-            self._before += [
-                f"{encoded} = {_COUNTED[kind].format(variable)}",
-                f"{size} = len({encoded})",
-            ]
-            self._parts += [
-                f"sizes[{size}] if {size} < {len(_SIZES)} else size({size})", encoded,
-            ]  # fmt: skip
+            if kind in _WRITTEN_AS_JSON:
+                self._before.append(f"{variable} = json({variable})")
+            self.add_text(f"{{chr(len({variable}))}}\\0{{{variable}}}", f"{{counted({variable})}}")
 
-    def _check(self, variable: str, kind: type) -> None:
-        """Have a value refused that is not of its type; text has a method that others have not."""
-        if kind in _WRITTEN_AS_JSON:
+    def add_text(self, usual: str, any_text: str | None = None) -> None:
+        """Go on with a piece of an f-string whose characters are bytes.
+
+        Args:
+            usual: The piece; it is ASCII, or not used.
+            any_text: The piece that is used then; None for the same.
+        """
+        self._end_numbers()
+        self._texts.append((usual, usual if any_text is None else any_text))
+
+    def add_constant(self, encoded: bytes) -> None:
+        """Go on with bytes that are always the same."""
+        name = f"c{len(self._scope)}"
+        if encoded.isascii():
+            self._scope[name] = encoded.decode()
+            self.add_text(f"{{{name}}}")
+        else:
+            self._end_texts()
+            self._end_numbers()
+            self._scope[name] = encoded
+            self._parts.append(name)
+
+    def add_time(self, variable: str) -> None:
+        """Go on with a time."""
+        second = f"{variable} // billion"
+        self.add_text(
+            f"{{seconds.get({second}) or second({second})}}{{'%09d' % ({variable} % billion)}}Z"
+        )
+
+    def _check(self, variable: str, kind: type, *, is_attribute: bool) -> None:
+        """Have a value refused that is not of its type."""
+        if kind is str:
+            self._checks.append(f"type({variable}) is str")
+        elif is_attribute and kind in _WRITTEN_AS_JSON:
             self._scope["as_json"] = _WRITTEN_AS_JSON
             self._checks.append(f"type({variable}) in as_json")
-        elif kind is not str:
+        elif is_attribute:
             self._scope[f"type_{kind.__name__}"] = kind
             self._checks.append(f"type({variable}) is type_{kind.__name__}")
 
-    def _end_run(self) -> None:
-        """Pack the numbers that follow one another in one go."""
-        if self._run:
-            letters, values = zip(*self._run, strict=True)
+    def _end_texts(self) -> None:
+        """Have the texts that follow one another become bytes."""
+        if self._texts:
+            usual, any_text = map("".join, zip(*self._texts, strict=True))
+            name = f"t{len(self._before)}"
+            self._before.append(f'{name} = f"{usual}"')
+            self._parts.append(
+                f'{name}.encode() if {name}.isascii() else f"{any_text}".encode("latin-1")'
+            )
+            self._texts.clear()
+
+    def _end_numbers(self) -> None:
+        """Pack the numbers that follow one another."""
+        if self._numbers:
+            letters, values = zip(*self._numbers, strict=True)
             name = f"p{len(self._parts)}"
             self._scope[name] = Struct("<" + "".join(letters)).pack
             self._parts.append(f"{name}({', '.join(values)})")
-            self._run.clear()
+            self._numbers.clear()
 
     def function(
         self,
@@ -466,7 +534,8 @@ class _Program:
         count: Callable[[], object] | None,
     ) -> EncodeFunction:
         """Return the function."""
-        self._end_run()
+        self._end_texts()
+        self._end_numbers()
         lines = [
             f"{''.join(f'a{number}, ' for number in range(attributes)) or '()'} = attributes",
             f"if not ({' and '.join(self._checks) or True}):",
@@ -479,8 +548,10 @@ class _Program:
         if count is not None:
             lines.append("count()")
         given = "".join(f", b{number}" for number in range(own))
-        source = f"def encode(head, attributes{given}):\n    " + "\n    ".join(lines)
+        source = f"def encode(attributes, trace_id, span_id, time{given}):\n    " + "\n    ".join(
+            [*lines, "return payload"]
+        )
         scope = {**self._scope, "limit": limit_bytes, "count": count}
-        exec(f"{source}\n    return payload", scope)  # noqa: S102 - no word in it is from outside
+        exec(source, scope)  # noqa: S102 - no word in it is from outside
         encode: EncodeFunction = scope["encode"]
         return encode

@@ -17,6 +17,7 @@ from eliot_etw.exceptions import InvalidEvent
 from eliot_etw.opentelemetry._common_schema import (
     IDS_FIELD,
     LONGEST_NAME,
+    NO_ID,
     NUMBER_BYTES,
     TYPES,
     UNFIT,
@@ -136,7 +137,9 @@ class SchemaEncoder:
         by_types = (shape, *map(type, draft.attributes.values()))
         try:
             plan = parts.plans_by_types.get(by_types) or self._plan(draft, parts)
-            payload = plan.encode(draft.head, draft.attributes.values(), *own)
+            payload = plan.encode(
+                draft.attributes.values(), draft.trace_id, draft.span_id, draft.time, *own
+            )
         except (*UNFIT, InvalidEvent, _Unusual):
             return self._encode_carefully(draft._replace(attributes=given), parts)
         parts.plans[shape] = parts.plans_by_types[by_types] = plan
@@ -155,6 +158,8 @@ class SchemaEncoder:
         is_renamed = any(key != name for key, name in names.items())
         encode = encode_function(
             slots,
+            has_ids=draft.trace_id != NO_ID,
+            cloud=parts.cloud,
             own=sum(_is_own(value) for value in draft.part_b.values()),
             attributes=len(draft.attributes),
             limit_bytes=self._limit(metadata),
@@ -196,7 +201,7 @@ class SchemaEncoder:
         name = draft.event_name
         if not (type(name) is str and 0 < len(name) <= LONGEST_NAME) or "\0" in name:
             name = self._default_name
-        ids = (IDS_FIELD,) if draft.has_ids else ()
+        ids = () if draft.trace_id == NO_ID else (IDS_FIELD,)
         part_a = struct_field("PartA", (*ids, *parts.cloud_fields, text_field("time")))
         members: dict[str, list[Field]] = {}
         for slot in slots:
@@ -275,6 +280,7 @@ class SchemaEncoder:
         self, draft: Draft, parts: ResourceParts, slots: list[Slot], *, is_fallback: bool
     ) -> Encoded | None:
         """Cut the largest values until the event is short enough; None if it is not admitted."""
+        head = parts.head[draft.trace_id != NO_ID]((), draft.trace_id, draft.span_id, draft.time)
         sizes = [_size(slot.value) for slot in slots]
         most = max(sizes)
         for attempt in range(_MOST_ATTEMPTS):
@@ -287,7 +293,7 @@ class SchemaEncoder:
             if told:
                 cut = self._with_told(cut, told)
             metadata = self._metadata(draft, parts, cut)
-            length = len(draft.head) + sum(_encoded_size(slot.value) for slot in cut)
+            length = len(head) + sum(_encoded_size(slot.value) for slot in cut)
             excess = length - self._limit(metadata)
             if excess <= 0:
                 break
@@ -301,7 +307,7 @@ class SchemaEncoder:
         if told:
             self._truncated.add()
         encode = EventEncoder(Schema("", tuple(slot.field for slot in cut))).payload
-        return metadata, draft.head + encode([slot.value for slot in cut])
+        return metadata, head + encode([slot.value for slot in cut])
 
     def _with_told(self, slots: list[Slot], told: dict[str, int]) -> list[Slot]:
         """Add to PartC what was cut."""

@@ -14,6 +14,7 @@ from eliot_etw.opentelemetry._common_schema import (
     INFO,
     KEYWORD,
     NO_ID,
+    SPAN_BITS,
     UNFIT,
     VERBOSE,
     WARNING,
@@ -22,7 +23,6 @@ from eliot_etw.opentelemetry._common_schema import (
     FromAttribute,
     Int16,
     descriptor,
-    head_bytes,
     is_plain,
 )
 from eliot_etw.opentelemetry._event_exporter import EventExporter
@@ -147,11 +147,10 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
         )
         body, text, name = log.body, log.severity_text, log.event_name or None
         event_name = name if name and self._uses_record_names else self._event_name
-        trace_id = log.trace_id or NO_ID
+        trace_id, span_id = log.trace_id or NO_ID, log.span_id or NO_ID
         parts = self._parts
         if parts.resource is not resource:
             parts = self._parts = self._encoder.parts_of(resource)
-        head = head_bytes(trace_id, log.span_id or NO_ID, parts.cloud, time)
         values = items.values()
         shape = (
             event_name, trace_id == NO_ID, body.__class__, text is None, name is None, *items,
@@ -159,7 +158,9 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
         plan = parts.plans.get(shape)
         if plan is not None:
             try:
-                return plan.metadata, plan.encode(head, values, body, severity, text, name)
+                return plan.metadata, plan.encode(
+                    values, trace_id, span_id, time, body, severity, text, name
+                )
             except UNFIT:
                 pass  # this one is too long, or a number too large
         event_id = items.get(_EVENT_ID)
@@ -172,7 +173,7 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
             **({"eventId": FromAttribute(_EVENT_ID)} if is_id else {}),
             "name": name,
         }
-        draft = Draft(event_name, head, trace_id != NO_ID, part_b, items)
+        draft = Draft(event_name, trace_id, span_id & SPAN_BITS, time, part_b, items)
         return self._encoder.encode(draft, parts, shape, (body, severity, text, name))
 
 

@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Sequence
 from time import time_ns
-from typing import Any, Final, cast, final
+from typing import Any, Final, final
 from uuid import UUID
 
 from eliot_etw._require import require
 from eliot_etw._safe import name_beside
 from eliot_etw.etw._activity import activity_id
 from eliot_etw.opentelemetry._common_schema import (
-    ID_BYTES,
     KEYWORD,
     NO_ID,
     SPAN_BITS,
@@ -23,12 +22,12 @@ from eliot_etw.opentelemetry._common_schema import (
     Draft,
     FromAttribute,
     Json,
-    Ready,
+    SpanId,
+    Time,
     UInt8,
     descriptor,
-    head_bytes,
+    id_text,
     json_text,
-    time_bytes,
     time_text,
 )
 from eliot_etw.opentelemetry._event_exporter import EventExporter
@@ -39,8 +38,10 @@ require("opentelemetry.sdk", feature="EtwSpanExporter", extra="otel")
 
 from opentelemetry.attributes import BoundedAttributes
 from opentelemetry.context import Context
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import Event, ReadableSpan, Span, SpanProcessor
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+from opentelemetry.sdk.util import BoundedList
 from opentelemetry.trace import Link, SpanContext, StatusCode, TraceFlags
 
 __all__ = ["EtwSpanExporter", "EtwSpanProcessor"]
@@ -53,6 +54,15 @@ _PLAIN: Final = descriptor(VERBOSE)
 _STARTED: Final = descriptor(VERBOSE, _START)
 _STOPPED: Final = descriptor(VERBOSE, _STOP)
 
+# What the SDK's own spans have where their properties only look: a property takes as long as all
+# of these.
+_FIELDS: Final = (
+    "_attributes", "_context", "_end_time", "_events", "_kind", "_links", "_name", "_parent",
+    "_resource", "_start_time", "_status",
+)  # fmt: skip
+_SAMPLE: Final = ReadableSpan("", resource=Resource({}))
+_OWN: Final = ReadableSpan if all(hasattr(_SAMPLE, name) for name in _FIELDS) else None
+_LIST: Final[Any] = BoundedList if hasattr(BoundedList(0), "_dq") else None
 # Where a context, which is a tuple, has them: the properties take thrice the time.
 _TRACE_ID, _SPAN_ID, _FLAGS = 0, 1, 3
 _SAMPLED: Final = TraceFlags.SAMPLED
@@ -147,8 +157,9 @@ class EtwSpanExporter(EventExporter, SpanExporter):
         if not self._output.listener.is_enabled(VERBOSE, KEYWORD):
             return True
         try:
-            time = span.end_time or span.start_time or time_ns()
-            metadata, payload = self._encode(span, time)
+            own: Any = span if type(span) is _OWN else _Seen(span)
+            time = own._end_time or own._start_time or time_ns()
+            metadata, payload = self._encode(own, time)
             if not self.activities:
                 return self._output.write(time, _PLAIN, metadata, payload)
             activity = _activity_of(span.context)
@@ -174,88 +185,86 @@ class EtwSpanExporter(EventExporter, SpanExporter):
             return False
         return self._output.write(time, _STARTED, metadata, payload, activity, related)
 
-    def _encode(self, span: ReadableSpan, time: int) -> Encoded:
+    def _encode(self, span: Any, time: int) -> Encoded:
         """Make the event of a span that has ended."""
-        items, links = _attributes_of(span), span.links if getattr(span, "_links", True) else ()
-        context, parent, status = span.context, span.parent, span.status
-        start, message = span.start_time or time, status.description or None
+        given: Any = span._attributes
+        items: Any = given.copy() if type(given) is BoundedAttributes else dict(given or ())
+        events, links = span._events, span._links
+        if events._dq if type(events) is _LIST else events:
+            items[name_beside(_EVENTS, items)] = Json(json_text([*map(_event, events)]))
+        links_text = None
+        if links._dq if type(links) is _LIST else links:
+            links_text = _links_text(links)
+        name, kind, context, parent = span._name, span._kind._value_, span._context, span._parent
+        trace_id, span_id = context[_TRACE_ID], context[_SPAN_ID]
+        parent_id = None if parent is None else parent[_SPAN_ID]
+        start, status = span._start_time or time, span._status
+        success, message = status.status_code is not _ERROR, status.description or None
         parts = self._parts
-        if parts.resource is not span.resource:
-            parts = self._parts = self._encoder.parts_of(span.resource)
-        head = head_bytes(context[_TRACE_ID], context[_SPAN_ID], parts.cloud, time)
-        values = items.values()
-        name, kind, success = span.name, span.kind._value_, status.status_code is not _ERROR
-        parent_id = None if parent is None else ID_BYTES % (parent.span_id & SPAN_BITS)
-        links_text = _links_text(links) if links else None
-        shape = (parent is None, not links, message is None, *items)
+        if parts.resource is not span._resource:
+            parts = self._parts = self._encoder.parts_of(span._resource)
+        shape = (trace_id == NO_ID, parent is None, links_text is None, message is None, *items)
         plan = parts.plans.get(shape)
         if plan is not None:
             try:
                 return plan.metadata, plan.encode(
-                    head, values, name, kind, time_bytes(start), parent_id, links_text, message,
-                    success,
+                    items.values(), trace_id, span_id, time,
+                    name, kind, start, parent_id, links_text, message, success,
                 )  # fmt: skip
             except UNFIT:
                 pass  # this one is too long, or a number too large
-        known = {field: name for name, field in _WELL_KNOWN.items() if name in items}
+        if parent_id is not None:
+            parent_id &= SPAN_BITS
+        known = {field: key for key, field in _WELL_KNOWN.items() if key in items}
         part_b = {
-            **_part_b(span, _TYPE_NAME, start),
+            **_part_b(_TYPE_NAME, name, kind, start, parent_id),
             "links": links_text,
             "statusMessage": message,
-            **{field: FromAttribute(name) for field, name in known.items()},
+            **{field: FromAttribute(key) for field, key in known.items()},
             "success": Boolean8(success),
         }
-        draft = Draft(self._event_name, head, context.trace_id != NO_ID, part_b, items)
-        own = name, kind, time_bytes(start), parent_id, links_text, message, success
+        draft = Draft(self._event_name, trace_id, span_id & SPAN_BITS, time, part_b, items)
+        own = name, kind, start, parent_id, links_text, message, success
         return self._encoder.encode(draft, parts, shape, own)
 
     def _encode_start(self, span: ReadableSpan, time: int) -> Encoded:
         """Make the event of a span that has started."""
-        context, parent = span.context, span.parent
         parts = self._encoder.parts_of(span.resource)
-        head = head_bytes(context.trace_id, context.span_id, parts.cloud, time)
-        parent_id = None if parent is None else ID_BYTES % (parent.span_id & SPAN_BITS)
-        own = span.name, span.kind._value_, time_bytes(time), parent_id
-        shape = (_START_NAME, parent is None)
+        trace_id, span_id = span.context.trace_id, span.context.span_id & SPAN_BITS
+        parent_id = None if span.parent is None else span.parent.span_id & SPAN_BITS
+        own = span.name, span.kind._value_, time, parent_id
+        shape = (_START_NAME, trace_id == NO_ID, parent_id is None)
         plan = parts.plans.get(shape)
         if plan is not None:
             try:
-                return plan.metadata, plan.encode(head, (), *own)
+                return plan.metadata, plan.encode((), trace_id, span_id, time, *own)
             except UNFIT:
                 pass  # its name is too long
-        part_b = _part_b(span, _START_NAME, time)
-        draft = Draft(self._event_name, head, context.trace_id != NO_ID, part_b, {})
+        part_b = _part_b(_START_NAME, *own)
+        draft = Draft(self._event_name, trace_id, span_id, time, part_b, {})
         return self._encoder.encode(draft, parts, shape, own)
 
 
-def _part_b(span: ReadableSpan, type_name: Constant, start: int) -> dict[str, Any]:
+def _part_b(
+    type_name: Constant, name: str, kind: int, start: int, parent_id: int | None
+) -> dict[str, Any]:
     """Return what is said of a span before its end and after it."""
-    parent = span.parent
     return {
         "_typeName": type_name,
-        "name": span.name,
-        "kind": UInt8(span.kind._value_),
-        "startTime": Ready(time_text(start)),
-        "parentId": None if parent is None else Ready(f"{parent.span_id & SPAN_BITS:016x}"),
+        "name": name,
+        "kind": UInt8(kind),
+        "startTime": Time(time_text(start)),
+        "parentId": None if parent_id is None else SpanId(id_text(parent_id)),
     }
 
 
-# The SDK's own properties copy attributes, events and links, which takes a quarter of the time; so
-# they are asked for only if there is something in them, or no such attribute.
+@final
+class _Seen:
+    """A span of another class, with all that it has where the SDK's own have it."""
 
-
-def _attributes_of(span: ReadableSpan) -> dict[str, Any]:
-    """Return the attributes of a span, and in one more its events."""
-    given = getattr(span, "_attributes", span)
-    if type(given) is BoundedAttributes:
-        items = cast("dict[str, Any]", given.copy())
-    else:
-        items = dict(span.attributes or ())
-    if getattr(span, "_events", True):
-        events = span.events
-        if events:
-            items[name_beside(_EVENTS, items)] = Json(json_text([*map(_event, events)]))
-    return items
+    def __init__(self, span: ReadableSpan) -> None:
+        for name in _FIELDS:
+            setattr(self, name, getattr(span, name[1:]))
 
 
 def _event(event: Event) -> dict[str, Any]:
@@ -306,7 +315,7 @@ class EtwSpanProcessor(SpanProcessor):
     def on_end(self, span: ReadableSpan) -> None:
         """Write a span that has ended, if somebody wants it. Never raises."""
         if self._output.listener.level >= VERBOSE:
-            context = span.context
+            context: Any = span._context if type(span) is _OWN else span.context
             if context is not None and context[_FLAGS] & _SAMPLED:
                 self._write(span)
 

@@ -641,7 +641,7 @@ class TestProcessor:
         processor.on_emit(made)
         called = calls_of(lambda: processor.on_emit(made))
         ours = [
-            "on_emit", "write", "is_enabled", "_encode", "copy", "head_bytes", "encode", "write",
+            "on_emit", "write", "is_enabled", "_encode", "copy", "encode", "write",
         ]  # fmt: skip
         assert ours == called[: called.index("_write")]
         etw.disable()

@@ -402,6 +402,30 @@ class TestLimits:
         assert 64_000 < len(part(event, "PartB")["dbStatement"])
         assert 1 == stats["truncated"]
 
+    @pytest.mark.parametrize("text", ["", "x" * 127, "x" * 128, "x" * 255, "x" * 256, "ä€😀", "é"])
+    def test_texts(self, etw, text):
+        """A text is the same whatever its length and its characters, the first time and later."""
+        attributes = {"b": True, "text": text, "n": 1, "c": False, "bytes": b"\xff", "last": text}
+        made = span(attributes=attributes, status=Status(StatusCode.ERROR, text or "no"))
+        events, stats = export(etw, span(attributes=attributes | {"text": "a"}), made, made)
+        for event in events[1:]:
+            assert attributes == part(event, "PartC")
+            assert (text or "no") == part(event, "PartB")["statusMessage"]
+        assert (3, 0) == (stats["written"], stats["errors"])
+
+    @pytest.mark.parametrize(
+        ("time", "text"),
+        [
+            (1, "1970-01-01T00:00:00.000000001Z"),
+            (10**9, "1970-01-01T00:00:01.000000000Z"),
+            (1.5 * 10**18, "2017-07-14T02:40:00.000000000Z"),
+        ],
+    )
+    def test_times(self, etw, time, text):
+        """A time is written in nine digits behind the point, be it a float by mistake."""
+        events, _ = export(etw, *[span(end_time=time)] * 2)
+        assert [text] * 2 == [part(event, "PartA")["time"] for event in events]
+
     def test_all_long(self, etw):
         """Name, status, links and events share the room."""
         made = span(
