@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import partial
 from time import monotonic
 from typing import Any, Final, Literal, TypeAlias, final, get_args
+from urllib.parse import urlsplit
 
 from eliot_etw._counter import Counter
 from eliot_etw._json import choose_default, decode_line, encode_line
@@ -96,6 +98,7 @@ class OtlpDestination:
         if messages == "spans":
             del wanted["logs"]
         _check(messages, max_held, wanted, log_exporter)
+        _check_receiver(endpoint, headers, timeout_s)
         exporters = {
             signal: partial(_same, given)
             if given is not None
@@ -298,6 +301,40 @@ def _check(messages: str, max_held: int, exporters: Mapping[str, Any], log_expor
         raise ValueError(msg)
 
 
+def _check_receiver(
+    endpoint: str | None, headers: Mapping[str, str] | None, timeout_s: float | None
+) -> None:
+    """Refuse what the SDK would take, and fail with whenever it sends.
+
+    Raises:
+        ValueError: If the endpoint is no URL, or a header or the timeout cannot be one.
+    """
+    if endpoint is not None and not _is_url(endpoint):
+        msg = f"endpoint must be a URL such as 'http://localhost:4318', got {endpoint!r}."
+        raise ValueError(msg)
+    if headers is not None and not (
+        isinstance(headers, Mapping) and all(map(_is_header_text, (*headers, *headers.values())))
+    ):
+        msg = "headers must be names with their texts, in printable ASCII. Write {'name': 'text'}."
+        raise ValueError(msg)  # what came may be secret
+    if timeout_s is not None and not (isinstance(timeout_s, (int, float)) and timeout_s > 0):
+        msg = f"timeout_s must be a number of seconds above 0, got {timeout_s!r}."
+        raise ValueError(msg)
+
+
+def _is_header_text(text: object) -> bool:
+    """Say whether something can be the name or the text of a header."""
+    return isinstance(text, str) and text.isascii() and text.isprintable()
+
+
+def _is_url(text: object) -> bool:
+    """Say whether a text is a URL that names a receiver."""
+    with suppress(ValueError):
+        parts = urlsplit(text) if isinstance(text, str) else None
+        return parts is not None and parts.scheme in ("http", "https") and bool(parts.hostname)
+    return False
+
+
 def _same(exporter: Any) -> Any:
     """Return an exporter that was given, in a forked child too."""
     return exporter
@@ -314,7 +351,7 @@ def _exporter_maker(
 
     Raises:
         MissingDependency: If it is not installed.
-        ValueError: If the endpoint is no URL, or there is no such protocol.
+        ValueError: If there is no such protocol.
     """
     spoken = (
         protocol
@@ -326,9 +363,6 @@ def _exporter_maker(
         msg = f"protocol must be one of {get_args(Protocol)}, got {spoken!r}. Choose one."
         raise ValueError(msg)
     is_http = spoken != "grpc"
-    if endpoint is not None and "://" not in endpoint:
-        msg = f"endpoint must be a URL such as 'http://localhost:4318', got {endpoint!r}."
-        raise ValueError(msg)
     if endpoint is not None and is_http:
         endpoint = f"{endpoint.rstrip('/')}/v1/{signal}"
     module, name = _EXPORTERS[signal]
