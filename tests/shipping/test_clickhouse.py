@@ -80,6 +80,18 @@ def test_breaks_off(body):
         list(table_at(url).rows("line", once=True, where="1"))
 
 
+@pytest.mark.parametrize(
+    ("release", "settings"),
+    [(b"18.16.1\n", {}), (b"24.8.4.13-lts\n", {"input_format_parallel_parsing": "0"})],
+)
+def test_releases(release, settings):
+    """Releases that would take a long insert in pieces are told not to; others do not know it."""
+    with answers(200, release) as url:
+        table = table_at(url)
+        table.prepare()
+    assert table._insert_settings == settings
+
+
 def test_somebody_else():
     """What is no ClickHouse is an OSError, too."""
     with answers(200, b"<html>") as url, pytest.raises(OSError, match="<html>"):
