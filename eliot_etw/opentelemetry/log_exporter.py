@@ -152,9 +152,11 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
         if parts.resource is not resource:
             parts = self._parts = self._encoder.parts_of(resource)
         values = items.values()
-        shape = (
-            event_name, trace_id == NO_ID, body.__class__, text is None, name is None, *items,
-        )  # fmt: skip
+        kind = body.__class__
+        if kind is str and trace_id and text is not None and name is None:
+            shape: tuple[Any, ...] = tuple(items)  # as most are: a shorter way to the same
+        else:
+            shape = (event_name, not trace_id, kind, text is None, name is None, *items)
         plan = parts.plans.get(shape)
         if plan is not None:
             try:

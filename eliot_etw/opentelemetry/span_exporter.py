@@ -199,11 +199,15 @@ class EtwSpanExporter(EventExporter, SpanExporter):
         trace_id, span_id = context[_TRACE_ID], context[_SPAN_ID]
         parent_id = None if parent is None else parent[_SPAN_ID]
         start, status = span._start_time or time, span._status
-        success, message = status.status_code is not _ERROR, status.description or None
+        success = status.status_code is not _ERROR
+        message = None if success else status.description or None
         parts = self._parts
         if parts.resource is not span._resource:
             parts = self._parts = self._encoder.parts_of(span._resource)
-        shape = (trace_id == NO_ID, parent is None, links_text is None, message is None, *items)
+        if trace_id and parent is not None and links_text is None and message is None:
+            shape: tuple[Any, ...] = tuple(items)  # as most are: a shorter way to the same
+        else:
+            shape = (not trace_id, parent is None, links_text is None, message is None, *items)
         plan = parts.plans.get(shape)
         if plan is not None:
             try:
