@@ -14,6 +14,7 @@ import pytest
 
 pytest.importorskip("zmq")
 pytest.importorskip("msgspec")
+pytest.importorskip("pymongo")
 pytest.importorskip("yaml")
 pytest.importorskip("click")
 pytest.importorskip("redis")
@@ -21,6 +22,7 @@ pytest.importorskip("requests")
 
 from eliot_etw import sources
 from eliot_etw.parse import Parser, WrittenAction
+from tests import _mongodb as _mongodb_server
 from tests import _services
 from tests.collector._processes import CollectorProcess
 
@@ -51,10 +53,16 @@ def _clickhouse(folder, unique):
     return {"url": url, "table": unique}, f"{url}?table={unique}"
 
 
+def _mongodb(folder, unique):
+    url = f"{_mongodb_server.shared_url()}eliot"
+    return {"url": url, "collection": unique}, f"{url}?collection={unique}"
+
+
 # For each kind of sink that can be read back: its options, and what the command line calls it.
 STORES = {
     "clickhouse": _clickhouse,
     "jsonlines": _file,
+    "mongodb": _mongodb,
     "nats": _nats,
     "redis": _redis,
     "sqlite": _sqlite,
