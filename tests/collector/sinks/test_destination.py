@@ -14,7 +14,7 @@ from eliot_etw.collector.sinks import Batch, MessagesRefused, SinkUnavailable
 from eliot_etw.collector.sinks.destination import DestinationSink
 from eliot_etw.exceptions import InvalidSettings
 from eliot_etw.sources import FileSource
-from tests.collector._processes import lines_of
+from tests.collector._processes import lines_of, numbers_in
 from tests.test_parse import odd_messages
 
 
@@ -73,6 +73,18 @@ def test_wrappers(tmp_path):
     assert "x" not in {m["secret"] for m in FileSource(path)}
     assert sink.stats()["dropped"] == 0
     assert "queued" not in sink.stats()
+    sink.close(5)
+
+
+def test_next_collector(tmp_path, collector):
+    """A collector hands messages on to another one, and has them stored when that one has."""
+    pytest.importorskip("zmq")
+    pytest.importorskip("yaml")
+    path = tmp_path / "all.jsonl"
+    program = collector(f"  lines: {{kind: jsonlines, path: '{path}'}}\n").start()
+    sink = DestinationSink({"kind": "zmq", "endpoint": program.endpoint})
+    sink.store(Batch(lines_of(100)))
+    assert numbers_in(path) == [*range(1, 101)]
     sink.close(5)
 
 
