@@ -8,18 +8,10 @@ from typing import Any, Final
 from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY
 from opentelemetry.context.context import Context
 
-from eliot_etw import _names as names
+from eliot_etw.otlp._attributes import EXCEPTION_ATTRIBUTES, EXCEPTION_ESCAPED
 from eliot_etw.typing import MessageDict
 
-# How semantic conventions call what is known of an exception, and how we do.
-_OF_EXCEPTIONS: Final = {
-    "exception.type": names.EXCEPTION,
-    "exception.message": names.REASON,
-    "exception.stacktrace": names.TRACEBACK,
-}
 _SCALARS: Final = (str, bool, int, float, bytes, type(None))
-# Says nothing any more, and the SDK sets it nevertheless.
-_DEPRECATED: Final = "exception.escaped"
 
 
 def is_suppressed(context: Context) -> bool:
@@ -28,11 +20,6 @@ def is_suppressed(context: Context) -> bool:
     An exporter whose work was logged would export that too, and so on.
     """
     return bool(context.get(_SUPPRESS_INSTRUMENTATION_KEY))
-
-
-def seconds(time_ns: int) -> float:
-    """Return a time in seconds since 1970; it was in nanoseconds."""
-    return time_ns / 1_000_000_000
 
 
 def plain(attributes: Mapping[str, Any]) -> MessageDict:
@@ -56,9 +43,9 @@ def exception_of(attributes: MessageDict) -> MessageDict:
     Returns:
         ``exception``, ``reason`` and ``traceback``, as far as they are known.
     """
-    attributes.pop(_DEPRECATED, None)
+    attributes.pop(EXCEPTION_ESCAPED, None)
     return {
         ours: attributes.pop(theirs)
-        for theirs, ours in _OF_EXCEPTIONS.items()
+        for ours, theirs in EXCEPTION_ATTRIBUTES.items()
         if theirs in attributes
     }

@@ -13,6 +13,7 @@ from eliot_etw._counter import Counter
 from eliot_etw._extract import beside
 from eliot_etw._levels import LOG_LEVEL, level_number
 from eliot_etw._require import require
+from eliot_etw.otlp._attributes import seconds
 from eliot_etw.typing import MessageDict
 
 require("opentelemetry.sdk", feature="EliotLogRecordProcessor", extra="otel")
@@ -28,7 +29,6 @@ from eliot_etw.opentelemetry._values import (
     is_suppressed,
     plain,
     plain_value,
-    seconds,
 )
 
 # What each four of the 24 severities are called here.

@@ -12,6 +12,7 @@ from eliot_etw._extract import beside
 from eliot_etw._require import require
 from eliot_etw._task_level import TaskLevel
 from eliot_etw._trace_context import Continuation, task_uuid_of, trace_id_of
+from eliot_etw.otlp._attributes import EXCEPTION_EVENT, seconds
 from eliot_etw.typing import MessageDict
 
 require("opentelemetry.sdk", feature="EliotSpanProcessor", extra="otel")
@@ -35,10 +36,8 @@ from eliot_etw.opentelemetry._values import (
     is_suppressed,
     plain,
     plain_value,
-    seconds,
 )
 
-_EXCEPTION_EVENT: Final = "exception"
 _ERROR_TYPE: Final = "error.type"
 _UNSET: Final = object()
 
@@ -231,7 +230,7 @@ def _failure(span: ReadableSpan, exception: MessageDict) -> MessageDict:
 def _last_exception(events: list[Event]) -> MessageDict:
     """Take the exception that was recorded last from the events; its attributes."""
     for event in reversed(events):
-        if event.name == _EXCEPTION_EVENT:
+        if event.name == EXCEPTION_EVENT:
             events.remove(event)
             return plain(event.attributes or {})
     return {}
@@ -241,7 +240,7 @@ def _log_event(action: SpanAction, event: Event) -> None:
     """Log an event of a span as a message."""
     attributes = plain(event.attributes or {})
     ours: MessageDict = {names.MESSAGE_TYPE: event.name}
-    if event.name == _EXCEPTION_EVENT:
+    if event.name == EXCEPTION_EVENT:
         ours = {names.MESSAGE_TYPE: names.TRACEBACK_TYPE, **exception_of(attributes)}
     action.log_fields(beside(attributes, ours), timestamp=seconds(event.timestamp))
 

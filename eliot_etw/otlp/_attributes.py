@@ -57,6 +57,8 @@ EXCEPTION_ATTRIBUTES: Final = {
 Source:
     OpenTelemetry's semantic conventions 1.38, "Exceptions".
 """
+EXCEPTION_ESCAPED: Final = "exception.escaped"
+"""Says nothing any more, and SDKs set it nevertheless."""
 _EXCEPTION_FIELDS: Final = {name: field for field, name in EXCEPTION_ATTRIBUTES.items()}
 
 # What stands for the type of a message or action that has none, or none that can be a name.

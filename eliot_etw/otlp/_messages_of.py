@@ -45,8 +45,6 @@ _MAX_DEPTH: Final = 1_000
 _OF_PLACE: Final = names.PLACE_FIELDS - {names.TIMESTAMP}
 _RESERVED: Final = _OF_PLACE | {names.ACTION_TYPE}
 _ERROR_TYPE: Final = "error.type"
-# Says nothing any more, and SDKs set it nevertheless.
-_ESCAPED: Final = "exception.escaped"
 # What each four of the 24 severities are called here.
 _LOG_LEVELS: Final = ("DEBUG", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _SEVERITIES: Final = range(1, 25)
@@ -371,7 +369,7 @@ def _joined(attributes: Attributes, ours: MessageDict, reserved: frozenset[str])
 
 def _split(attributes: Attributes) -> tuple[Attributes, MessageDict]:
     """Part what attributes say of an exception from the others."""
-    known = {*attr.EXCEPTION_ATTRIBUTES.values(), _ESCAPED}
+    known = {*attr.EXCEPTION_ATTRIBUTES.values(), attr.EXCEPTION_ESCAPED}
     others = {name: value for name, value in attributes.items() if name not in known}
     return others, attr.exception_fields_of(attributes)
 
