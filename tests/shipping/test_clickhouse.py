@@ -96,6 +96,8 @@ def test_somebody_else():
     """What is no ClickHouse is an OSError, too."""
     with answers(200, b"<html>") as url, pytest.raises(OSError, match="<html>"):
         table_at(url).prepare()
+    with answers(200, b"<html>") as url, pytest.raises(OSError, match="<html>"):
+        table_at(url).insert(b"{}\n")
     with answers(502, b"") as url, pytest.raises(OSError, match="HTTP 502"):
         table_at(url).prepare()
     with pytest.raises(OSError, match="no answer"):
