@@ -1,6 +1,7 @@
 """Tests of the ClickHouse sink: each message is read back once, and as it was."""
 
 import signal
+import threading
 from uuid import uuid4
 
 import pytest
@@ -170,6 +171,26 @@ class TestOnce:
             server.start()
             sink.store(batch_of(some(3)))
             assert len(stored(server.url, "messages")) == 3
+        finally:
+            server.stop(signal.SIGKILL)
+
+    def test_over_kills_in_the_middle(self, tmp_path):
+        """Whenever ClickHouse is killed, all is there once in the end, as often as it was sent."""
+        server = _services.start("clickhouse", tmp_path)
+        try:
+            sink = sink_for(server.url, "messages")
+            sink.store(Batch(lines_of(1)))
+            for round_ in range(3):
+                killer = threading.Timer(0.1 * (round_ + 1), server.stop, (signal.SIGKILL,))
+                killer.start()
+                batch = Batch(lines_of(2_000, start=2_000 * round_ + 2))
+                while sink.write(batch).exception() is None:
+                    pass
+                killer.join()
+                server.start()
+                sink.store(batch)
+            numbers = sorted(m["number"] for m in stored(server.url, "messages"))
+            assert numbers == [*range(1, 6_002)]
         finally:
             server.stop(signal.SIGKILL)
 
