@@ -17,13 +17,14 @@ from collections import OrderedDict
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from contextlib import suppress
 from hashlib import blake2b
+from importlib.util import find_spec
 from threading import Lock
 from time import monotonic
 from typing import Any, Final, NamedTuple, TypeVar, final
 from urllib.parse import quote, urlsplit
 
 from eliot_etw._require import require
-from eliot_etw.exceptions import MessagesRefused
+from eliot_etw.exceptions import MessagesRefused, MissingDependency
 from eliot_etw.shipping._redis_stream import Item, without_password
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
@@ -183,7 +184,7 @@ class NatsStream:
         if new is not None:
             _check_new(new)
         if access.credentials is not None:
-            require("nkeys", feature=f"{feature} with credentials", extra="nats")
+            _ask_for_nkeys(feature)
         for path in filter(None, access):
             with open(path, "rb"):  # now, and with its name if it cannot be
                 pass
@@ -636,6 +637,16 @@ class _Loop(asyncio.SelectorEventLoop):
         with suppress(Exception):
             self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.close()
+
+
+def _ask_for_nkeys(feature: str) -> None:
+    """Raise MissingDependency if there is nothing that signs; nats-py has that as an extra."""
+    if find_spec("nkeys") is None:
+        msg = (
+            f"{feature} with credentials needs the package 'nkeys', which is not installed. "
+            "Install it with: python -m pip install 'nats-py[nkeys]'"
+        )
+        raise MissingDependency(msg, name="nkeys")
 
 
 def _servers_of(url: str) -> list[str]:

@@ -19,6 +19,7 @@ from eliot_etw.destinations import EtlFileDestination, JournaldDestination
 from eliot_etw.etw import EtlWriter
 from eliot_etw.otlp._json import encode_spans
 from eliot_etw.otlp._model import Span
+from eliot_etw.shipping._nats_stream import NatsStream, NewStream
 from eliot_etw.shipping._redis_stream import Item, RedisStream
 from tests import _journal, _services
 from tests.etw._traces import NOW, event, sample
@@ -402,6 +403,32 @@ def test_stream_of_redis(call):
     status, shown, said = call("tree", f"{stream.url}?stream={stream.name}")
     assert (status, said) == (0, "")
     assert "app:a" in shown
+
+
+def test_stream_of_nats(call):
+    """The command reads a stream of JetStream by its name."""
+    pytest.importorskip("nats")
+    stream = NatsStream(
+        _services.shared("nats").url,
+        f"test-{uuid4()}",
+        timeout_s=30,
+        feature="a test",
+        new=NewStream(),
+    )
+    message = {
+        "task_uuid": "a",
+        "task_level": [1],
+        "timestamp": 1.0,
+        "action_type": "app:a",
+        "action_status": "started",
+    }
+    stream.append([Item(encode_line(message)[:-1], "s", 1, "")])
+    stream.close()
+    status, shown, said = call("tree", f"{stream.url}?stream={stream.name}")
+    assert (status, said) == (0, "")
+    assert "app:a" in shown
+    status, shown, said = call("tree", f"{stream.url}?stream=none-of-it")
+    assert (status, shown, len(said.splitlines())) == (2, "", 1)
 
 
 def test_redis_that_is_away(call):

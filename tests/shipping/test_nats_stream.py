@@ -1,6 +1,8 @@
-"""Tests of three NATS servers that are one: whichever fails, nothing acknowledged is lost."""
+"""Tests of NATS servers that fail, or ask who we are: nothing acknowledged is lost."""
 
+import shutil
 import signal
+import subprocess
 import threading
 import time
 
@@ -9,7 +11,8 @@ import pytest
 pytest.importorskip("nats")
 
 from eliot_etw.destinations import NatsDestination
-from eliot_etw.shipping._nats_stream import NatsStream
+from eliot_etw.shipping._nats_stream import Access, NatsStream, NewStream
+from eliot_etw.shipping._redis_stream import Item
 from eliot_etw.sources import NatsSource
 from tests import _services
 
@@ -137,3 +140,85 @@ def test_leader_that_hangs(cluster):
     assert destination.stats()["acknowledged"] == load.count
     assert [m["number"] for m in NatsSource(url, stream="s")] == list(range(load.count))
     destination.close()
+
+
+class TestAccess:
+    """Servers that ask who we are, and say who they are."""
+
+    @pytest.fixture
+    def certificates(self, tmp_path):
+        """Make a certificate for a server on this machine, signed by itself."""
+        openssl = shutil.which("openssl")
+        if openssl is None:
+            pytest.skip("openssl makes the certificates of these tests")
+        command = (
+            f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+            "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 "
+            f"-keyout {tmp_path}/key.pem -out {tmp_path}/cert.pem"
+        )
+        subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
+        return tmp_path
+
+    @pytest.fixture
+    def serve(self, tmp_path):
+        """Return a function that starts a server with more settings; it is stopped at the end."""
+        started = []
+
+        def serve(*settings):
+            kind = _services._kind("nats")
+
+            class Strict(kind):
+                def _command(self, program):
+                    command = super()._command(program)
+                    with open(self.folder / "nats.conf", "a", encoding="utf-8") as file:
+                        file.write("\n".join([*settings, ""]))
+                    return command
+
+            started.append(_services._tool().started(Strict, tmp_path / "server"))
+            return started[-1]
+
+        yield serve
+        for each in started:
+            each.stop()
+
+    @staticmethod
+    def try_it(url, **access):
+        """Add a message, and read it back."""
+        stream = NatsStream(
+            url, "s", timeout_s=10, feature="a test", access=Access(**access), new=NewStream()
+        )
+        try:
+            stream.append([Item(b"{}", "s", 1, "")])
+            stream.begin(0)
+            return [line for entry in stream.pull(10, 1.0) for line in entry.lines]
+        finally:
+            stream.close()
+
+    def test_user(self, serve):
+        """A user is known by a password; the right one, which no report shows."""
+        server = serve('authorization { user: "eliot", password: "s3cret" }')
+        address = server.url.removeprefix("nats://")
+        assert self.try_it(f"nats://eliot:s3cret@{address}") == [b"{}"]
+        for who in ("", "eliot:wr0ng@"):
+            with pytest.raises(OSError, match=r"(?i)authorization") as caught:
+                self.try_it(f"nats://{who}{address}")
+            assert "wr0ng" not in str(caught.value)
+
+    def test_token(self, serve):
+        """So is one with a token."""
+        server = serve('authorization { token: "t0ken" }')
+        address = server.url.removeprefix("nats://")
+        assert self.try_it(f"nats://t0ken@{address}") == [b"{}"]
+
+    def test_tls(self, serve, certificates):
+        """With TLS, both sides prove who they are; a server that nobody signed is none."""
+        files = f'cert_file: "{certificates}/cert.pem", key_file: "{certificates}/key.pem"'
+        server = serve(f'tls {{ {files}, ca_file: "{certificates}/cert.pem", verify: true }}')
+        ca = str(certificates / "cert.pem")
+        proof = {"tls_certificate": ca, "tls_key": str(certificates / "key.pem")}
+        url = server.url.replace("nats:", "tls:")
+        assert self.try_it(url, tls_ca=ca, **proof) == [b"{}"]
+        with pytest.raises(OSError, match="certificate"):
+            self.try_it(url, **proof)
+        with pytest.raises(OSError, match=url):
+            self.try_it(url, tls_ca=ca)

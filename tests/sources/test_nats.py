@@ -9,6 +9,7 @@ pytest.importorskip("nats")
 
 from eliot_etw._json import encode_line
 from eliot_etw.exceptions import MissingDependency
+from eliot_etw.shipping import _nats_stream
 from eliot_etw.shipping._nats_stream import NatsStream, NewStream
 from eliot_etw.shipping._redis_stream import Item
 from eliot_etw.sources import NatsSource
@@ -162,8 +163,8 @@ def test_named():
 
 def test_not_installed(monkeypatch):
     """Without nats-py, or what it needs for credentials, the constructor says what to install."""
-    monkeypatch.setitem(sys.modules, "nkeys", None)
-    with pytest.raises(MissingDependency, match=r"credentials needs .*eliot-etw\[nats\]"):
+    monkeypatch.setattr(_nats_stream, "find_spec", lambda name: None)
+    with pytest.raises(MissingDependency, match=r"credentials needs .*nats-py\[nkeys\]"):
         NatsSource(credentials="x.creds")
     monkeypatch.setitem(sys.modules, "nats", None)
     with pytest.raises(MissingDependency, match=r"eliot-etw\[nats\]"):
