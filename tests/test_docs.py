@@ -25,6 +25,7 @@ import pytest
 from eliot_etw import Action, destinations, log_message, start_action, to_file, write_traceback
 from eliot_etw._json import encode_line
 from eliot_etw._names import PLACE_FIELDS
+from eliot_etw.exceptions import MissingDependency
 from eliot_etw.sources import FileSource
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -277,7 +278,10 @@ def test_docstrings(module):
         "sys.exit(doctest.testmod(module, extraglobs=names).failed)"
     )
     result = run("-W", "error", "-c", program, cwd=ROOT)
-    assert result.returncode == 0, result.stdout + result.stderr
+    said = result.stdout + result.stderr
+    if result.returncode and MissingDependency.__name__ in said:
+        pytest.skip(said.strip().splitlines()[-1])
+    assert result.returncode == 0, said
 
 
 class TestAgreement:
