@@ -25,6 +25,7 @@ from eliot_etw.etw._records import TRACELOGGING_CHANNEL
 from eliot_etw.etw._schema import Field, Schema
 from eliot_etw.etw._types import InType, OutType
 from eliot_etw.json import json_default
+from eliot_etw.otlp._common_schema import CLOUD
 
 if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
@@ -39,9 +40,6 @@ _TRACE_BITS: Final = (1 << 128) - 1
 LONGEST_NAME = 200
 _LEAST, _MOST = -(1 << 63), (1 << 63) - 1
 
-_VERSION: Final = 0x400
-_ROLE: Final = "service.name"
-_ROLE_INSTANCE: Final = "service.instance.id"
 _LONGEST_ROLE_BYTES = 2000
 _MOST_RESOURCE_ATTRIBUTES = 32
 _MOST_HEAD_BYTES = 0xFFFF
@@ -255,7 +253,7 @@ class ResourceParts:
         """Look through a resource for the attributes of these names, and for the service's."""
         self.resource = resource
         known = {} if resource is None else resource.attributes
-        roles = {"role": known.get(_ROLE), "roleInstance": known.get(_ROLE_INSTANCE)}
+        roles = {name: known.get(attribute) for name, attribute in CLOUD.items()}
         given = {name: _cut_role(role) for name, role in roles.items() if role is not None}
         self.cloud = b"".join(_U16(len(role)) + role for role in given.values())
         self.cloud_fields = (struct_field("ext_cloud", map(text_field, given)),) if given else ()

@@ -28,6 +28,7 @@ from eliot_etw.opentelemetry._common_schema import (
 from eliot_etw.opentelemetry._event_exporter import EventExporter
 from eliot_etw.opentelemetry._event_output import TraceFile
 from eliot_etw.opentelemetry._schema_encoder import Encoded
+from eliot_etw.otlp._common_schema import LOG
 
 require("opentelemetry.sdk", feature="EtwLogExporter", extra="otel")
 
@@ -40,7 +41,6 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 
 __all__ = ["EtwLogExporter", "EtwLogRecordProcessor"]
 
-_TYPE_NAME: Final = "Log"
 _NOTHING: Final[dict[str, Any]] = {}
 _EVENT_ID: Final = "event_id"
 
@@ -78,7 +78,7 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
         *,
         file: TraceFile | None = None,
         group: UUID | str | None = None,
-        event_name: str = _TYPE_NAME,
+        event_name: str = LOG,
         uses_record_names: bool = False,
         resource_attributes: Iterable[str] = (),
     ) -> None:
@@ -168,7 +168,7 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
         event_id = items.get(_EVENT_ID)
         is_id = type(event_id) is int and is_plain(event_id)
         part_b = {
-            "_typeName": Constant(_TYPE_NAME),
+            "_typeName": Constant(LOG),
             "body": body,
             "severityNumber": Int16(severity),
             "severityText": text,

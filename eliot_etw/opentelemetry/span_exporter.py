@@ -33,6 +33,7 @@ from eliot_etw.opentelemetry._common_schema import (
 from eliot_etw.opentelemetry._event_exporter import EventExporter
 from eliot_etw.opentelemetry._event_output import TraceFile
 from eliot_etw.opentelemetry._schema_encoder import Encoded
+from eliot_etw.otlp._common_schema import EVENTS, SPAN, SPAN_START, WELL_KNOWN
 
 require("opentelemetry.sdk", feature="EtwSpanExporter", extra="otel")
 
@@ -46,9 +47,8 @@ from opentelemetry.trace import Link, SpanContext, StatusCode, TraceFlags
 
 __all__ = ["EtwSpanExporter", "EtwSpanProcessor"]
 
-_TYPE_NAME: Final = Constant("Span")
-_START_NAME: Final = Constant("SpanStart")
-_EVENTS: Final = "eliot:events"
+_TYPE_NAME: Final = Constant(SPAN)
+_START_NAME: Final = Constant(SPAN_START)
 _START, _STOP = 1, 2
 _PLAIN: Final = descriptor(VERBOSE)
 _STARTED: Final = descriptor(VERBOSE, _START)
@@ -67,21 +67,6 @@ _LIST: Final[Any] = BoundedList if hasattr(BoundedList(0), "_dq") else None
 _TRACE_ID, _SPAN_ID, _FLAGS = 0, 1, 3
 _SAMPLED: Final = TraceFlags.SAMPLED
 _ERROR: Final = StatusCode.ERROR
-
-# Attributes that have fields of PartB, in the order of these.
-_WELL_KNOWN: Final = {
-    "db.system.name": "dbSystem",
-    "db.namespace": "dbName",
-    "db.query.text": "dbStatement",
-    "http.request.method": "httpMethod",
-    "url.full": "httpUrl",
-    "http.response.status_code": "httpStatusCode",
-    "messaging.system": "messagingSystem",
-    "messaging.destination.name": "messagingDestination",
-    "messaging.url": "messagingUrl",
-    "rpc.system.name": "rpcSystem",
-    "rpc.response.status_code": "rpcGrpcStatusCode",
-}
 
 
 @final
@@ -191,7 +176,7 @@ class EtwSpanExporter(EventExporter, SpanExporter):
         items: Any = given.copy() if type(given) is BoundedAttributes else dict(given or ())
         events, links = span._events, span._links
         if events._dq if type(events) is _LIST else events:
-            items[name_beside(_EVENTS, items)] = Json(json_text([*map(_event, events)]))
+            items[name_beside(EVENTS, items)] = Json(json_text([*map(_event, events)]))
         links_text = None
         if links._dq if type(links) is _LIST else links:
             links_text = _links_text(links)
@@ -219,7 +204,7 @@ class EtwSpanExporter(EventExporter, SpanExporter):
                 pass  # this one is too long, or a number too large
         if parent_id is not None:
             parent_id &= SPAN_BITS
-        known = {field: key for key, field in _WELL_KNOWN.items() if key in items}
+        known = {field: key for field, key in WELL_KNOWN.items() if key in items}
         part_b = {
             **_part_b(_TYPE_NAME, name, kind, start, parent_id),
             "links": links_text,

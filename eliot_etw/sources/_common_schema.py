@@ -23,6 +23,14 @@ from eliot_etw.etw._message_layout import REST
 from eliot_etw.etw._records import EPOCH
 from eliot_etw.etw._schema import Field
 from eliot_etw.exceptions import MissingDependency
+from eliot_etw.otlp._common_schema import (
+    CLOUD,
+    EVENTS,
+    LOG,
+    SPAN,
+    SPAN_START,
+    WELL_KNOWN,
+)
 from eliot_etw.otlp._model import ERROR, UNSET, Attributes, Event, Link, Log, Span
 from eliot_etw.sources._activities import origin
 from eliot_etw.sources._metrics import points_of
@@ -41,26 +49,7 @@ _NS_PER_TICK: Final = 100
 # In 64 bits with a sign, as OTLP's readers take it: in the year 2262.
 _LATEST_NS: Final = 2**63 - 1
 
-_SPAN: Final = "Span"
-# What our exporter writes besides, if spans are to be activities: that one has started.
-_SPAN_START: Final = "SpanStart"
-_EVENTS: Final = "eliot:events"
-# What the schema calls some attributes of spans.
-_WELL_KNOWN: Final = {
-    "dbSystem": "db.system.name",
-    "dbName": "db.namespace",
-    "dbStatement": "db.query.text",
-    "httpMethod": "http.request.method",
-    "httpUrl": "url.full",
-    "httpStatusCode": "http.response.status_code",
-    "messagingSystem": "messaging.system",
-    "messagingDestination": "messaging.destination.name",
-    "messagingUrl": "messaging.url",
-    "rpcSystem": "rpc.system.name",
-    "rpcGrpcStatusCode": "rpc.response.status_code",
-}
 _OF_LOGS: Final = {"eventId": "event_id"}
-_CLOUD: Final = {"role": "service.name", "roleInstance": "service.instance.id"}
 _METRICS_NAME: Final = "otlp_metrics"
 _METRICS_ID: Final = 81
 
@@ -77,9 +66,9 @@ def span_or_log(event: EtlEvent, decoded: DecodedEvent) -> Span | Log | None:
     ):
         return None
     common = _common(event, part_a)
-    if part_b.get("_typeName") in (_SPAN, _SPAN_START):
+    if part_b.get("_typeName") in (SPAN, SPAN_START):
         return _span(event, common, part_b, part_c)
-    if part_b.get("_typeName") == "Log":
+    if part_b.get("_typeName") == LOG:
         return _log(event, common, part_b, part_c)
     return None
 
@@ -104,7 +93,7 @@ def _common(event: EtlEvent, part_a: Attributes) -> _Common:
         time_ns,
         _id(ids.get("traceId"), _TRACE_ID) if isinstance(ids, dict) else None,
         _id(ids.get("spanId"), _SPAN_ID) if isinstance(ids, dict) else None,
-        _renamed(cloud, _CLOUD) if isinstance(cloud, dict) else {},
+        _renamed(cloud, CLOUD) if isinstance(cloud, dict) else {},
     )
 
 
@@ -113,9 +102,9 @@ def _span(event: EtlEvent, common: _Common, part_b: Attributes, part_c: Attribut
     if common.trace_id is None or common.span_id is None:
         return None
     start_ns, kind = _time_ns(part_b.get("startTime")), part_b.get("kind")
-    events = [*_events(part_c.get(_EVENTS))]
+    events = [*_events(part_c.get(EVENTS))]
     if events:
-        del part_c[_EVENTS]
+        del part_c[EVENTS]
     return Span(
         trace_id=common.trace_id,
         span_id=common.span_id,
@@ -124,8 +113,8 @@ def _span(event: EtlEvent, common: _Common, part_b: Attributes, part_c: Attribut
         # Their numbers begin with 0, OTLP's with 1.
         kind=kind + 1 if isinstance(kind, int) else 0,
         start_ns=common.time_ns if start_ns is None else start_ns,
-        end_ns=0 if part_b["_typeName"] == _SPAN_START else common.time_ns,
-        attributes=_attributes(event, _renamed(part_b, _WELL_KNOWN), part_c),
+        end_ns=0 if part_b["_typeName"] == SPAN_START else common.time_ns,
+        attributes=_attributes(event, _renamed(part_b, WELL_KNOWN), part_c),
         events=events,
         links=list(_links(part_b.get("links"))),
         status_code=ERROR if part_b.get("success") is False else UNSET,
