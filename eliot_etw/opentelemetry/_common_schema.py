@@ -12,6 +12,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import groupby
+from operator import itemgetter
 from struct import Struct, calcsize
 from struct import error as struct_error
 from time import gmtime, strftime
@@ -214,12 +216,6 @@ def _second(second: int) -> str:
     return start
 
 
-def _counted(text: str) -> str:
-    """Encode any text, with the number of its bytes, as text whose characters are bytes."""
-    data = text.encode()
-    return (_U16(len(data)) + data).decode("latin-1")
-
-
 def text_field(name: str) -> Field:
     """Return a field for text."""
     return Field(name, *_TEXT)
@@ -363,6 +359,10 @@ class Plan(NamedTuple):
     encode: EncodeFunction
 
 
+# Numbers of bytes as they stand before the bytes; to look one up is quicker than to pack it.
+_SIZES: Final = [_U16(size) for size in range(256)]
+
+
 def encode_function(
     slots: Iterable[Slot],
     *,
@@ -383,7 +383,10 @@ def encode_function(
                 raise TypeError
             t0 = f"{traces.get(trace_id) or trace(trace_id)}...{chr(len(b0))}\0{b0}"
             payload = join((
-                t0.encode() if t0.isascii() else f"...{counted(b0)}".encode("latin-1"),
+                t0.encode() if t0.isascii() else join((
+                    f"{traces.get(trace_id) or trace(trace_id)}...".encode("latin-1"),
+                    sizes[n] if (n := len(e := b0.encode())) < 256 else size(n), e,
+                )),
                 p1(a0, a1),
             ))
             if len(payload) > limit:
@@ -428,14 +431,16 @@ class _Program:
 
     def __init__(self) -> None:
         self._scope: dict[str, Any] = {
-            "billion": _BILLION, "counted": _counted, "false": "\0\0\0\0", "join": b"".join,
+            "billion": _BILLION, "false": "\0\0\0\0", "join": b"".join,
             "json": json_text, "second": _second, "seconds": _SECONDS, "size": _U16,
+            "sizes": _SIZES,
             "trace": _trace, "traces": _TRACES, "true": "\1\0\0\0",
         }  # fmt: skip
         self._checks: list[str] = []
         self._before: list[str] = []
         self._parts: list[str] = []
-        # What is to become bytes in one go: the usual way, and if that is not ASCII.
+        # What is to become bytes in one go: pieces of an f-string, and which variable is in each
+        # that need not be ASCII.
         self._texts: list[tuple[str, str]] = []
         self._numbers: list[tuple[str, str]] = []
 
@@ -462,17 +467,18 @@ class _Program:
         else:
             if kind in _WRITTEN_AS_JSON:
                 self._before.append(f"{variable} = json({variable})")
-            self.add_text(f"{{chr(len({variable}))}}\\0{{{variable}}}", f"{{counted({variable})}}")
+            self.add_text(f"{{chr(len({variable}))}}\\0{{{variable}}}", variable)
 
-    def add_text(self, usual: str, any_text: str | None = None) -> None:
+    def add_text(self, piece: str, variable: str = "") -> None:
         """Go on with a piece of an f-string whose characters are bytes.
 
         Args:
-            usual: The piece; it is ASCII, or not used.
-            any_text: The piece that is used then; None for the same.
+            piece: The piece.
+            variable: The text in it, with its length, for which this holds only if it is ASCII
+                and short; empty if there is none.
         """
         self._end_numbers()
-        self._texts.append((usual, usual if any_text is None else any_text))
+        self._texts.append((piece, variable))
 
     def add_constant(self, encoded: bytes) -> None:
         """Go on with bytes that are always the same."""
@@ -507,13 +513,25 @@ class _Program:
     def _end_texts(self) -> None:
         """Have the texts that follow one another become bytes."""
         if self._texts:
-            usual, any_text = map("".join, zip(*self._texts, strict=True))
             name = f"t{len(self._before)}"
-            self._before.append(f'{name} = f"{usual}"')
+            self._before.append(f'{name} = f"{"".join(piece for piece, _ in self._texts)}"')
             self._parts.append(
-                f'{name}.encode() if {name}.isascii() else f"{any_text}".encode("latin-1")'
+                f"{name}.encode() if {name}.isascii() else join(({self._any_text()}))"
             )
             self._texts.clear()
+
+    def _any_text(self) -> str:
+        """Return the parts that texts become, whatever is in them."""
+        parts = []
+        for variable, pieces in groupby(self._texts, itemgetter(1)):
+            if variable:
+                parts.append(
+                    f"sizes[n] if (n := len(e := {variable}.encode())) < {len(_SIZES)} "
+                    "else size(n), e, "
+                )
+            else:
+                parts.append(f'f"{"".join(piece for piece, _ in pieces)}".encode("latin-1"), ')
+        return "".join(parts)
 
     def _end_numbers(self) -> None:
         """Pack the numbers that follow one another."""
