@@ -74,6 +74,9 @@ def read_request(request: _Json, on_bad_item: OnBadItem) -> Iterator[Span | Log]
     readers = (("Spans", "spans", _span), ("Logs", "logRecords", _log))
     for signal, records, read in readers:
         for group in _items(request, f"resource{signal}", on_bad_item):
+            old = f"instrumentationLibrary{signal}"
+            if old in group:
+                on_bad_item(f"{old} is of OTLP before 0.15, and left out")
             resource = _attributes_or_none(_get(group, "resource"), on_bad_item)
             for part in _items(group, f"scope{signal}", on_bad_item):
                 scope = _get(part, "scope")

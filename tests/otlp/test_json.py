@@ -384,6 +384,13 @@ class TestBadItems:
         assert ([], ["resourceLogs must hold objects, got 5"]) == read({"resourceLogs": [5]})
         assert ([], ["spans must hold objects, got 5"]) == read(request_of("Spans", "spans", 5))
 
+    def test_old(self):
+        """What OTLP had before scopes is reported, not passed over."""
+        old = {"resourceSpans": [{"instrumentationLibrarySpans": [{"spans": [span_record()]}]}]}
+        assert ([], ["instrumentationLibrarySpans is of OTLP before 0.15, and left out"]) == read(
+            old
+        )
+
     def test_resource(self):
         """A span whose resource is bad is read without it."""
         request = request_of("Spans", "spans", span_record(), resource={"attributes": 5})
