@@ -577,10 +577,23 @@ class TestProcessor:
         assert (0, 0, 0) == (len(etw.events), etw.unwanted, exporter.stats()["errors"])
 
     def test_calls(self, etw):
-        """While nobody listens, a span takes one call of Python's when it ends."""
+        """A span takes so many calls of Python's when it ends, and one while nobody listens."""
         exporter = EtwSpanExporter(PROVIDER)
         processor = EtwSpanProcessor(exporter)
-        made = span(attributes={"a": 1})
+        made = span(attributes=BoundedAttributes(10, {"a": 1, "b": "c"}))
+        processor.on_end(made)
+        called = calls_of(lambda: processor.on_end(made))
+        ours = [
+            "on_end",
+            "write",
+            "is_enabled",
+            "_encode",
+            "copy",
+            "status_code",
+            "encode",
+            "write",
+        ]
+        assert ours == called[: called.index("_write")]
         etw.disable()
         assert ["on_end"] == calls_of(lambda: processor.on_end(made))
 
