@@ -119,9 +119,9 @@ class AllowedKeys:
         """Return the name of a public key of 32 bytes; None if it is not allowed."""
         return self._names.get(public)
 
-    def allows(self, name: str) -> bool:
-        """Say whether there is a key of a name."""
-        return name in self._names.values()
+    def name_of_user(self, user: str) -> str | None:
+        """Return the name of who is a user by `zap_reply`; None if the key is allowed no more."""
+        return self._names.get(bytes.fromhex(user))
 
 
 def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes]:
@@ -132,7 +132,8 @@ def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes]:
         keys: Who may.
 
     Returns:
-        The answer: the name of the key is the user's id; an error if the question is none.
+        The answer: the key, as hexadecimal digits, is the user's id, for another key may have its
+        name later; an error if the question is none.
 
     Source:
         https://rfc.zeromq.org/spec/27/, the ZeroMQ Authentication Protocol.
@@ -140,10 +141,9 @@ def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes]:
     if len(request) != _ZAP_FRAMES or request[0] != _ZAP_VERSION:
         return [_ZAP_VERSION, b"", b"500", b"", b"", b""]
     mechanism, credentials = request[5], request[6]
-    name = keys.name_of(credentials) if mechanism == b"CURVE" else None
-    if name is None:
+    if mechanism != b"CURVE" or keys.name_of(credentials) is None:
         return [_ZAP_VERSION, request[1], b"400", b"this key is not allowed", b"", b""]
-    return [_ZAP_VERSION, request[1], b"200", b"OK", name.encode(), b""]
+    return [_ZAP_VERSION, request[1], b"200", b"OK", credentials.hex().encode(), b""]
 
 
 def own_keys(path: str) -> tuple[bytes, bytes]:

@@ -158,10 +158,13 @@ class Batch(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=T
         """
         if self.format == "msgpack":
             return [encode_line(message)[:-1] for message in self.messages()]
-        lines = self._unpacked().split(b"\n")
+        payload = self._unpacked()
+        # Before there is a list of them: of some KiB that were packed may come millions.
+        self._check(payload.count(b"\n"))
+        lines = payload.split(b"\n")
         if lines.pop():
             raise ProtocolError("The last line must end in a newline. Send whole lines.")
-        return self._checked(lines)
+        return lines
 
     def messages(self) -> list[dict[str, Any]]:
         """Give each message as a dict.
@@ -169,23 +172,24 @@ class Batch(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=T
         Raises:
             ProtocolError: If they are not as many as it says, or one is no message.
         """
-        items = self._checked(self._items()) if self.format == "msgpack" else self.lines()
+        items = self._items() if self.format == "msgpack" else self.lines()
         return [item if isinstance(item, dict) else _message_of(item) for item in items]
 
     def _items(self) -> list[Any]:
         """Read the array of MessagePack: maps, and lines of JSON where there was no other way."""
         try:
-            return _ITEMS.decode(self._unpacked())
+            items = _ITEMS.decode(self._unpacked())
         except (DecodeError, RecursionError, ValueError, OverflowError) as error:
             msg = f"The payload must be an array of maps in MessagePack: {error}."
             raise ProtocolError(msg) from None
-
-    def _checked(self, items: list[Any]) -> list[Any]:
-        """Hold the items against their number."""
-        if len(items) != self.count:
-            msg = f"A batch must have the messages that it says, {self.count}, got {len(items)}."
-            raise ProtocolError(msg)
+        self._check(len(items))
         return items
+
+    def _check(self, count: int) -> None:
+        """Hold the number of messages against what is said."""
+        if count != self.count:
+            msg = f"A batch must have the messages that it says, {self.count}, got {count}."
+            raise ProtocolError(msg)
 
     def _unpacked(self) -> bytes:
         """Decompress the payload, as far as a payload may go."""

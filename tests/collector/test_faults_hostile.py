@@ -104,7 +104,7 @@ class TestKeys:
         end(service)
         each_is_there_once(ends, lines_in(tmp_path), rows_in(tmp_path))
 
-    @pytest.mark.parametrize("how", ["removed"])
+    @pytest.mark.parametrize("how", ["removed", "replaced"])
     def test_revoked(self, service, keys, sender, tmp_path, how):
         """From who is connected with a key that is revoked nothing more is taken, until it counts
         again; then all comes.

@@ -24,6 +24,7 @@ class Session:
     Attributes:
         hello: Who.
         key: The name of its key; empty if there are no keys.
+        user: The key, as `AllowedKeys.name_of_user` takes it.
         heard_at: When it last said something, in s of a clock that never goes back.
         revision: The list of levels that it has confirmed; -1 for none.
         matching: How many rules of that are for it.
@@ -31,6 +32,7 @@ class Session:
 
     hello: Hello
     key: str
+    user: str
     heard_at: float
     revision: int = -1
     matching: int = 0

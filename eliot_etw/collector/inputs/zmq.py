@@ -284,7 +284,7 @@ class ZmqInput:
             case _:
                 raise ProtocolError("A sender must not say that.")
 
-    def _greet(self, route: bytes, hello: protocol.Hello, key: str, now_s: float) -> None:
+    def _greet(self, route: bytes, hello: protocol.Hello, user: str, now_s: float) -> None:
         """Welcome who says who it is."""
         if protocol.VERSION not in hello.versions:
             text = f"This collector speaks version {protocol.VERSION}."
@@ -293,11 +293,12 @@ class ZmqInput:
         if self._is_stopping:
             self._answer(route, protocol.Refused("closing", retry_after_ms=_RETRY_MS))
             return
-        if self._keys is not None and not self._keys.allows(key):
+        key = "" if self._keys is None else self._keys.name_of_user(user)
+        if key is None:
             self._counts["denied"] += 1
             self._refuse(route, "sender", "This key is not allowed any more.")
             return
-        if not self._sessions.begin(route, Session(hello, key, now_s)):
+        if not self._sessions.begin(route, Session(hello, key, user, now_s)):
             self._refuse(route, "sender", "Too many senders are connected.")
             return
         known = self._sessions.known(key, hello.sender)
@@ -353,8 +354,15 @@ class ZmqInput:
         under_way = UnderWay(batch.last)
         # In the row before it is delivered: it may be settled at once, by another thread.
         sender.under_way.append(under_way)
-        if self._is_stopping or not self._deliver(numbered, self._settler(sender, under_way)):
-            sender.under_way.pop()
+        is_taken = False
+        try:
+            is_taken = not self._is_stopping and self._deliver(
+                numbered, self._settler(sender, under_way)
+            )
+        finally:
+            if not is_taken:
+                sender.under_way.pop()
+        if not is_taken:
             if not sender.waits_for:
                 sender.waits_since = monotonic()
             sender.waits_for = batch.first
@@ -394,8 +402,8 @@ class ZmqInput:
 
     def _control(self, frame: Any, request: control.Control) -> control.Control:
         if self._keys is not None:
-            key = _user(frame)
-            if key not in self._admins or not self._keys.allows(key):
+            key = self._keys.name_of_user(_user(frame))
+            if key not in self._admins:
                 self._counts["denied"] += 1
                 return control.Denied(f"The key {key!r} is none of the admins'.")
         elif not _is_from_here(frame):
@@ -456,7 +464,7 @@ class ZmqInput:
     def _end_revoked(self, keys: AllowedKeys) -> None:
         """Take nothing more from those whose keys are gone."""
         for route, session in self._sessions.all():
-            if not keys.allows(session.key):
+            if keys.name_of_user(session.user) != session.key:
                 self._sessions.end(route)
                 self._counts["denied"] += 1
                 self._answer(
@@ -494,7 +502,7 @@ class ZmqInput:
 
 
 def _user(frame: Any) -> str:
-    """Return the name of the key that a frame came with; empty if there are no keys."""
+    """Return the key that a frame came with, see `zap_reply`; empty if there are no keys."""
     try:
         return str(frame.get("User-Id"))
     except Exception:  # noqa: BLE001 - pyzmq raises one of several where there is none
