@@ -322,6 +322,8 @@ class Lane:
 
     def _refuse(self, batch: Batch, refused: Any) -> Exception | None:
         """Put aside what the sink will never store; return why that was not possible."""
+        if not refused:
+            return None
         try:
             self._put_aside(
                 self.name, [(batch.lines[index], why) for index, why in refused.items()]

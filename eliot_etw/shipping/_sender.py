@@ -127,8 +127,9 @@ class _Stream(Generic[_S]):
         self._settle(0)
 
     def send_again(self, first: int) -> None:
-        """Send again what begins with a number, and all that followed."""
-        if self.spool.first <= first <= self._sent_through:
+        """Send again the batch that begins with a number, and all that followed."""
+        # Never forwards: what lies between would be left out.
+        if any(each.last - each.count + 1 == first for each in self.under_way):
             self._rewind(first)
 
     def _rewind(self, first: int) -> None:

@@ -216,6 +216,8 @@ class DiskSpool:
         self._segment_bytes = max(_LEAST_SEGMENT_BYTES, min(max_bytes // 8, _MOST_SEGMENT_BYTES))
         self._files = ExitStack()
         self._end = -1
+        # Whether the last file ends in what could neither be written wholly nor be taken back.
+        self._is_torn = False
         self._cursor: _Cursor | None = None
         # Numbers of messages that are damaged, each time from one to before another.
         self._damaged: list[tuple[int, int]] = []
@@ -294,8 +296,11 @@ class DiskSpool:
         self._resize(segment, offset)
 
     def _begin(self) -> None:
-        """Begin a new file."""
+        """Begin a new file, unless there is nothing in the last one yet."""
         segment = self.next
+        is_there = segment in self._sizes
+        if is_there and self._end >= 0:
+            return
         end = os.open(
             self._path_of(segment),
             _FLAGS | os.O_WRONLY | os.O_APPEND | os.O_TRUNC,
@@ -305,14 +310,17 @@ class DiskSpool:
             _write_all(end, _MAGIC)
         except OSError:
             os.close(end)
-            with suppress(OSError):
-                os.remove(self._path_of(segment))
+            # One that was there before stays: its name may be all that tells the next number.
+            if not is_there:
+                with suppress(OSError):
+                    os.remove(self._path_of(segment))
             raise
         # In this order: a child that is forked in between must close no file of another.
         old, self._end = self._end, end
         if old >= 0:
             os.close(old)
-        if segment not in self._sizes:
+        self._is_torn = False
+        if not is_there:
             self._segments.append(segment)
         self._resize(segment, len(_MAGIC))
 
@@ -329,18 +337,25 @@ class DiskSpool:
             self._begin()
             segment = self._segments[-1]
             size = self._sizes[segment]
+        if self._is_torn:
+            self._take_back(size)
         try:
             _write_all(self._end, record)
             if self._sync:
                 _to_disk(self._end)
         except OSError:
-            # What is written of it must not stand before the next one.
-            os.ftruncate(self._end, size)
+            self._take_back(size)
             raise
         self._resize(segment, size + len(record))
         first = self.next
         self.next += count
         return first
+
+    def _take_back(self, size: int) -> None:
+        """Cut off what was written of a blob: it must not stand before the next one."""
+        self._is_torn = True
+        os.ftruncate(self._end, size)
+        self._is_torn = False
 
     def _make_room(self, size_bytes: int) -> None:
         """Make room for so much, if it may be made."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from itertools import compress
 from pathlib import Path
@@ -59,6 +60,8 @@ class JsonLinesSink(BlockingSink):
         self._path = str(where)
         self._sync = sync
         self._repeated = 0
+        # Whether something that does not count may stand at the end of the file.
+        self._is_torn = False
         self._lock = own(where.with_name(f"{where.name}.commits.lock"))
         try:
             self._journal = CommitJournal(where.with_name(f"{where.name}.commits"), sync=sync)
@@ -102,6 +105,8 @@ class JsonLinesSink(BlockingSink):
         if not lines:
             return
         try:
+            if self._is_torn:
+                self._take_back()
             if not self._begun:
                 self._begin()
             self._write(b"\n".join([*lines, b""]), marks)
@@ -133,6 +138,7 @@ class JsonLinesSink(BlockingSink):
 
     def _write(self, data: bytes, marks: dict[str, int]) -> None:
         """Write to the file, then to the journal; or to none of them."""
+        self._is_torn = True
         failed = self._file.write_lines((data,))
         try:
             for _, error in failed:
@@ -147,14 +153,17 @@ class JsonLinesSink(BlockingSink):
         except OSError:
             self._take_back()
             raise
+        self._is_torn = False
 
     def _take_back(self) -> None:
-        """Remove what was written but cannot be committed."""
+        """Remove what was written but cannot be committed. If that fails, it is tried again."""
         last = self._journal.last
-        state = self._file.state()
-        size = last.size if last is not None and last.file == state.st_ino else 0
-        os.truncate(self._path, size)
+        is_known = last is not None and last.file == self._file.state().st_ino
+        self._file.cut(last.size if last is not None and is_known else 0)
         self._file.reopen()
+        # The path may lead to another file by now, which is to be written down first.
+        self._begun = last is not None and last.file == self._file.state().st_ino
+        self._is_torn = False
 
     def close(self, timeout_s: float) -> None:
         """Close the file, and wait for what is being compressed."""
@@ -183,6 +192,13 @@ class _File(RotatingFileDestination):
     def state(self) -> os.stat_result:
         """Say which file it is, and how large."""
         return os.fstat(self._fd)
+
+    def cut(self, size: int) -> None:
+        """Cut off what is behind so many bytes, wherever the file is by now."""
+        if sys.platform == "win32":  # where it may only be appended to, and is not renamed
+            os.truncate(self._where, size)
+        else:
+            os.ftruncate(self._fd, size)
 
     def sync(self) -> None:
         """Wait until it is on the disk."""
