@@ -71,10 +71,7 @@ class NatsSource:
 
     @classmethod
     def named(cls, name: str) -> NatsSource:
-        """Make the source that a command line names.
-
-        >>> NatsSource.named("nats://127.0.0.1:4222?stream=eliot").name
-        'nats://127.0.0.1:4222?stream=eliot'
+        """Make the source that a command line names, as ``nats://host:port?stream=NAME``.
 
         Raises:
             MissingDependency: If nats-py is not installed.

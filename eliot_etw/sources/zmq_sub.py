@@ -68,10 +68,7 @@ class ZmqSubSource:
 
     @classmethod
     def named(cls, name: str) -> ZmqSubSource:
-        """Make the source that a command line names.
-
-        >>> ZmqSubSource.named("zmq+sub:tcp://127.0.0.1:5517?topic=app:&topic=shop:").name
-        'zmq+sub:tcp://127.0.0.1:5517'
+        """Make the source that a command line names, as ``zmq+sub:tcp://host:port?topic=app:``.
 
         Raises:
             MissingDependency: If pyzmq is not installed.
