@@ -15,6 +15,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from eliot_etw.shipping import _spool as spools
 from eliot_etw.shipping._spool import DiskSpool, Entry, MemorySpool, SpoolFull
+from tests._faulty_os import FaultyOs
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 
@@ -350,3 +351,84 @@ class Same(RuleBasedStateMachine):
 
 TestSame = Same.TestCase
 TestSame.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+
+
+_FAULTY = ("open", "write", "ftruncate", "remove", "lseek", "fdatasync", "fsync")
+
+
+class Broken(RuleBasedStateMachine):
+    """Whatever calls fail, what was put in comes out once, in order, until it is released.
+
+    What could neither be put in nor be taken back may be there after the folder is opened again;
+    so may be what was released but could not be noted down.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.folder = TemporaryDirectory()
+        self.os = spools.os = FaultyOs(*_FAULTY)
+        self.entries = []
+        self.unsure = None
+        self.first = 1
+        self._open()
+
+    def _open(self):
+        self.spool = DiskSpool(self.folder.name, max_bytes=8 << 10, sync=True)
+        self.spool._max_bytes = 1 << 30  # small files, much room
+
+    @rule(after=st.integers(0, 8), times=st.integers(1, 4), takes=st.sampled_from([0, 3, 30, 400]))
+    def fail(self, after, times, takes):
+        self.os.fail(after, times=times, takes=takes)
+
+    @rule(size=st.integers(0, 700), count=st.integers(1, 5))
+    def append(self, size, count):
+        blob = os.urandom(size)
+        entry = Entry(self.spool.next, count, blob)
+        try:
+            assert self.spool.append(blob, count) == entry.first
+        except OSError:
+            self.unsure = entry
+        else:
+            self.entries.append(entry)
+            self.unsure = None
+
+    @rule(back=st.integers(0, 30))
+    def release(self, back):
+        through = self.spool.next - back
+        self.spool.release(through)
+        self.first = max(self.first, min(through, self.spool.next - 1) + 1)
+        assert self.spool.first == self.first
+
+    @rule(fails=st.booleans())
+    def open_again(self, fails):
+        self.spool.close()
+        if not fails:
+            self.os.heal()
+        try:
+            self._open()
+        except OSError:
+            self.os.heal()
+            self._open()
+        if self.unsure is not None and self.spool.next > self.unsure.first:
+            self.entries.append(self.unsure)
+        self.unsure = None
+        assert self.spool.first <= self.first
+        self.first = self.spool.first
+
+    @rule()
+    def read(self):
+        self.os.heal()
+        expected = [entry for entry in self.entries if entry.last >= self.first]
+        assert all_of(self.spool) == expected
+        assert self.spool.dropped == 0
+        assert self.spool.next == (self.entries[-1].last + 1 if self.entries else 1)
+
+    def teardown(self):
+        self.read()
+        spools.os = os
+        self.spool.close()
+        self.folder.cleanup()
+
+
+TestBroken = Broken.TestCase
+TestBroken.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
