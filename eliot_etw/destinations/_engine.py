@@ -21,7 +21,7 @@ from eliot_etw.destinations._queued import LOOK_S, Queued, WhenFull
 from eliot_etw.destinations._wrapper import CLOSE_TIMEOUT_S, finish_at_exit
 from eliot_etw.exceptions import MessagesRefused
 from eliot_etw.json import json_default
-from eliot_etw.shipping._redis_stream import Item
+from eliot_etw.shipping._engines import Item
 from eliot_etw.typing import JsonDefault, MessageDict
 
 # How many lines, and about how many bytes, are sent at a time.

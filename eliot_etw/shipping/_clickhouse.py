@@ -18,7 +18,7 @@ from json import loads
 from typing import Any, Final, final
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 
-from eliot_etw.shipping._redis_stream import without_password
+from eliot_etw.shipping._engines import without_password
 
 DEFAULT_URL: Final = "clickhouse://127.0.0.1:8123/default"
 DEFAULT_TABLE: Final = "messages"

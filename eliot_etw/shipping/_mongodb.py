@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, final
 
 from eliot_etw._require import require
-from eliot_etw.shipping._redis_stream import without_password
+from eliot_etw.shipping._engines import without_password
 
 DEFAULT_URL: Final = "mongodb://127.0.0.1:27017/eliot"
 DEFAULT_COLLECTION: Final = "messages"

@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 
 from eliot_etw._require import require
 from eliot_etw.exceptions import MessagesRefused, MissingDependency
-from eliot_etw.shipping._redis_stream import Item, without_password
+from eliot_etw.shipping._engines import Item, without_password
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 DEFAULT_STREAM: Final = "eliot"

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Iterator, Sequence
 from itertools import islice
-from typing import Any, Final, NamedTuple, final
-from urllib.parse import urlsplit, urlunsplit
+from typing import Any, Final, final
 
 from eliot_etw._require import require
+from eliot_etw.shipping._engines import Item, without_password
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
 DEFAULT_STREAM: Final = "eliot"
@@ -52,22 +52,6 @@ for i = 3, #KEYS do
 end
 return repeated
 """
-
-
-class Item(NamedTuple):
-    """A message to add.
-
-    Attributes:
-        line: Its JSON.
-        sender: Who numbers it; empty if nobody does.
-        number: Its number there. A sender's numbers grow from one new message to the next.
-        name: What makes it the same when it comes again, if nobody numbers it.
-    """
-
-    line: bytes
-    sender: str
-    number: int
-    name: str
 
 
 @final
@@ -231,13 +215,6 @@ class RedisStream:
         rest = iter(numbers)
         while some := list(islice(rest, _AT_ONCE)):
             self._client.xack(self.name, group, *some)
-
-
-def without_password(url: str) -> str:
-    """Return a URL as it may be shown to anybody."""
-    parts = urlsplit(url)
-    _, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=host)) if at else url
 
 
 def batches(stream: RedisStream, after: bytes, most: int) -> Iterator[list[tuple[bytes, bytes]]]:

@@ -14,7 +14,7 @@ from eliot_etw.shipping._clickhouse import (
     ClickHouseTable,
     quoted,
 )
-from eliot_etw.shipping._redis_stream import without_password
+from eliot_etw.shipping._engines import without_password
 from eliot_etw.sources._entries import message_of
 from eliot_etw.typing import MessageDict
 

@@ -9,8 +9,8 @@ from typing import Any, Final, final
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from eliot_etw._names import MONGODB
+from eliot_etw.shipping._engines import without_password
 from eliot_etw.shipping._mongodb import DEFAULT_COLLECTION, DEFAULT_URL, MongoCollection
-from eliot_etw.shipping._redis_stream import without_password
 from eliot_etw.sources._entries import message_of
 from eliot_etw.typing import MessageDict
 

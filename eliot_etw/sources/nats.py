@@ -8,6 +8,7 @@ from typing import Final, final
 from urllib.parse import parse_qsl
 
 from eliot_etw._names import NATS
+from eliot_etw.shipping._engines import without_password
 from eliot_etw.shipping._nats_stream import (
     DEFAULT_STREAM,
     DEFAULT_URL,
@@ -16,7 +17,6 @@ from eliot_etw.shipping._nats_stream import (
     Entry,
     NatsStream,
 )
-from eliot_etw.shipping._redis_stream import without_password
 from eliot_etw.sources._entries import message_of
 from eliot_etw.typing import MessageDict
 

@@ -8,13 +8,8 @@ from typing import Final, final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from eliot_etw._names import REDIS
-from eliot_etw.shipping._redis_stream import (
-    DEFAULT_STREAM,
-    DEFAULT_URL,
-    RedisStream,
-    batches,
-    without_password,
-)
+from eliot_etw.shipping._engines import without_password
+from eliot_etw.shipping._redis_stream import DEFAULT_STREAM, DEFAULT_URL, RedisStream, batches
 from eliot_etw.sources._entries import message_of
 from eliot_etw.typing import MessageDict
 

@@ -19,8 +19,9 @@ from eliot_etw.destinations import EtlFileDestination, JournaldDestination
 from eliot_etw.etw import EtlWriter
 from eliot_etw.otlp._json import encode_spans
 from eliot_etw.otlp._model import Span
+from eliot_etw.shipping._engines import Item
 from eliot_etw.shipping._nats_stream import NatsStream, NewStream
-from eliot_etw.shipping._redis_stream import Item, RedisStream
+from eliot_etw.shipping._redis_stream import RedisStream
 from tests import _journal, _services
 from tests.etw._traces import NOW, event, sample
 

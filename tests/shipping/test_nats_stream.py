@@ -11,8 +11,8 @@ import pytest
 pytest.importorskip("nats")
 
 from eliot_etw.destinations import NatsDestination
+from eliot_etw.shipping._engines import Item
 from eliot_etw.shipping._nats_stream import Access, NatsStream, NewStream
-from eliot_etw.shipping._redis_stream import Item
 from eliot_etw.sources import NatsSource
 from tests import _services
 

@@ -10,8 +10,8 @@ pytest.importorskip("nats")
 from eliot_etw._json import encode_line
 from eliot_etw.exceptions import MissingDependency
 from eliot_etw.shipping import _nats_stream
+from eliot_etw.shipping._engines import Item
 from eliot_etw.shipping._nats_stream import NatsStream, NewStream
-from eliot_etw.shipping._redis_stream import Item
 from eliot_etw.sources import NatsSource
 from tests import _services
 

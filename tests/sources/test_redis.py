@@ -7,7 +7,8 @@ import pytest
 pytest.importorskip("redis")
 
 from eliot_etw._json import encode_line
-from eliot_etw.shipping._redis_stream import Item, RedisStream
+from eliot_etw.shipping._engines import Item
+from eliot_etw.shipping._redis_stream import RedisStream
 from eliot_etw.sources import RedisSource
 from tests import _services
 

@@ -6,6 +6,7 @@ from itertools import repeat
 from typing import final
 
 from eliot_etw.collector.sinks import Batch, BlockingSink, SinkUnavailable
+from eliot_etw.shipping._engines import Item
 from eliot_etw.shipping._nats_stream import (
     DEFAULT_STREAM,
     DEFAULT_URL,
@@ -15,7 +16,6 @@ from eliot_etw.shipping._nats_stream import (
     NatsStream,
     NewStream,
 )
-from eliot_etw.shipping._redis_stream import Item
 
 
 @final

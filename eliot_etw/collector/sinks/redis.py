@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import final
 
 from eliot_etw.collector.sinks import Batch, BlockingSink, SinkUnavailable
-from eliot_etw.shipping._redis_stream import DEFAULT_STREAM, DEFAULT_URL, Item, RedisStream
+from eliot_etw.shipping._engines import Item
+from eliot_etw.shipping._redis_stream import DEFAULT_STREAM, DEFAULT_URL, RedisStream
 
 
 @final

@@ -12,8 +12,8 @@ pytest.importorskip("nats")
 
 from eliot_etw.collector.inputs.nats import NatsInput
 from eliot_etw.exceptions import MissingDependency
+from eliot_etw.shipping._engines import Item
 from eliot_etw.shipping._nats_stream import NatsStream, NewStream
-from eliot_etw.shipping._redis_stream import Item
 from tests import _services
 from tests.collector._processes import lines_of, wait_until
 from tests.collector.inputs.test_file import places

@@ -12,7 +12,8 @@ pytest.importorskip("redis")
 
 from eliot_etw.collector.inputs.redis import RedisInput
 from eliot_etw.exceptions import MissingDependency
-from eliot_etw.shipping._redis_stream import Item, RedisStream
+from eliot_etw.shipping._engines import Item
+from eliot_etw.shipping._redis_stream import RedisStream
 from tests import _services
 from tests.collector._processes import lines_of, wait_until
 from tests.collector.inputs.test_file import places
