@@ -34,8 +34,10 @@ from tests.collector._processes import lines_of, wait_until
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="collectors are ended by signals")
 
 ANYWHERE = "tcp://127.0.0.1:*"
-# What a collector may grow by, whatever comes: some buffers, and what Python does not give back.
+# What a collector may grow by while a sink is down; and while there is noise, from hundreds of
+# connections a second, each of which has its buffers until all of it is read.
 _MOST_GROWTH_MIB = 64
+_MOST_GROWTH_BY_NOISE_MIB = 256
 # How long noise is made; a minute is worth while now and then.
 _FUZZ_S = float(os.environ.get("ELIOT_ETW_FUZZ_S", "3"))
 
@@ -142,7 +144,7 @@ def test_fuzzer(service, keys, sender, tmp_path, request):
     assert service.program.poll() is None, service.text()[-2000:]
     figures = service.figures()
     assert figures['input_failures_total{input="inputs[0]"}'] == 0
-    assert memory_mib(service.program.pid) - before < _MOST_GROWTH_MIB
+    assert memory_mib(service.program.pid) - before < _MOST_GROWTH_BY_NOISE_MIB
     end(service)
     for store in (lines_in(tmp_path), rows_in(tmp_path)):
         of_friend = [message for message in store if message.get("who") == "x"]

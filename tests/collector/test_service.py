@@ -4,7 +4,6 @@ import json
 import os
 import random
 import re
-import shutil
 import signal
 import sqlite3
 import subprocess
@@ -36,20 +35,6 @@ destination = ZmqDestination(endpoint, spool_folder=spool or None)
 add_destinations(destination)
 for number in range(1, int(count) + 1):
     log_message("test:message", task=task, number=number)
-print(destination.flush(60), destination.stats())
-"""
-# The same for some seconds, over a network without keys.
-SHIPS_SLOWLY = """
-import sys, time
-from eliot_etw import add_destinations, log_message
-from eliot_etw.destinations.zmq import ZmqDestination
-
-endpoint, count = sys.argv[1:]
-destination = ZmqDestination(endpoint, unencrypted=True, heartbeat_s=0.5)
-add_destinations(destination)
-for number in range(1, int(count) + 1):
-    log_message("test:message", number=number)
-    time.sleep(0.001)
 print(destination.flush(60), destination.stats())
 """
 LINES = """\
@@ -243,75 +228,6 @@ class TestFaults:
         assert both.stop() == 0
         assert sorted(numbers_in(tmp_path / "lines.jsonl")) == sorted([*range(1, 31)] * 100)
         assert len(rows_in(tmp_path / "store.sqlite")) == 3_000
-
-
-def ip(*arguments):
-    """Change the network of this machine."""
-    subprocess.run(["ip", *arguments], check=True, capture_output=True, timeout=30)
-
-
-@pytest.fixture
-def two_machines():
-    """Make two network namespaces with a cable between them; give their names."""
-    if sys.platform != "linux" or os.geteuid() or not shutil.which("ip"):
-        pytest.skip("network namespaces need Linux, root and iproute2")
-    names = [f"eliot{os.getpid()}{side}" for side in "ab"]
-    made = []
-    try:
-        for name in names:
-            try:
-                ip("netns", "add", name)
-            except subprocess.CalledProcessError as error:
-                pytest.skip(f"there are no network namespaces here: {error.stderr!r}")
-            made.append(name)
-        one, two = names
-        ip(
-            "-n",
-            one,
-            "link",
-            "add",
-            "cable",
-            "type",
-            "veth",
-            "peer",
-            "name",
-            "cable",
-            "netns",
-            two,
-        )
-        for number, name in enumerate(names, 1):
-            ip("-n", name, "address", "add", f"10.77.0.{number}/24", "dev", "cable")
-            for device in ("lo", "cable"):
-                ip("-n", name, "link", "set", device, "up")
-        yield names
-    finally:
-        for name in made:
-            ip("netns", "delete", name)
-
-
-def test_network_is_cut_and_mended(collector, two_machines, tmp_path):
-    """What a sender logs while there is no network arrives once, when there is one again."""
-    one, two = two_machines
-    endpoint = "tcp://10.77.0.1:5515"
-    config = f"{endpoint}\n    allow_unencrypted: true"
-    service = collector((LINES + STORE).format(folder=tmp_path), config)
-    service.start(within=["ip", "netns", "exec", one])
-    program = subprocess.Popen(
-        ["ip", "netns", "exec", two, sys.executable, "-c", SHIPS_SLOWLY, endpoint, "3000"],
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    for _ in range(2):
-        wait_until(lambda: numbers_in(tmp_path / "lines.jsonl"))
-        ip("-n", one, "link", "set", "cable", "down")
-        time.sleep(1)  # so that something is logged meanwhile, and something is on its way
-        ip("-n", one, "link", "set", "cable", "up")
-        time.sleep(1)
-    out, _ = program.communicate(timeout=120)
-    assert out.startswith("True"), out
-    assert service.stop() == 0
-    assert numbers_in(tmp_path / "lines.jsonl") == [*range(1, 3_001)]
-    assert sorted(rows_in(tmp_path / "store.sqlite")) == [*range(1, 3_001)]
 
 
 class TestOrders:

@@ -1,13 +1,10 @@
 """Tests of senders with a real collector: programs that fork and are killed, keys, levels."""
 
-import ctypes
 import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -230,105 +227,3 @@ def test_levels(service, tmp_path):
     level_filter(debug)
     assert level_filter.stats()["dropped"] == 2
     destination.close()
-
-
-class Wire:
-    """Two network namespaces and a wire between them, that can be cut."""
-
-    def __init__(self):
-        self.names = [f"ew{os.getpid()}{end}" for end in "ab"]
-
-    def open(self):
-        """Make them, or skip the test where that is not allowed."""
-        made = self.ip("netns", "add", self.names[0], check=False)
-        if made.returncode:
-            pytest.skip(f"there are no network namespaces: {made.stderr}")
-        a, b = self.names
-        self.ip("netns", "add", b)
-        self.ip("link", "add", a, "netns", a, "type", "veth", "peer", "name", b, "netns", b)
-        for number, name in enumerate(self.names, 1):
-            self.ip("-n", name, "addr", "add", f"10.99.0.{number}/24", "dev", name)
-            self.ip("-n", name, "link", "set", "lo", "up")
-            self.ip("-n", name, "link", "set", name, "up")
-
-    def cut(self, is_cut=True):
-        """Cut the wire, or mend it; nobody is told."""
-        self.ip("-n", self.names[0], "link", "set", self.names[0], "down" if is_cut else "up")
-
-    def close(self):
-        """Remove all."""
-        for name in self.names:
-            self.ip("netns", "del", name, check=False)
-
-    def enter(self, end):
-        """Return what has a process begin at one end."""
-        path = f"/run/netns/{self.names[end]}"
-
-        def enter():
-            libc = ctypes.CDLL(None, use_errno=True)
-            with open(path) as namespace:
-                assert libc.setns(namespace.fileno(), 0) == 0
-
-        return enter
-
-    @staticmethod
-    def ip(*command, check=True):
-        """Run the system's command."""
-        return subprocess.run(
-            ["ip", *command], check=check, capture_output=True, text=True, timeout=30
-        )
-
-
-@pytest.fixture
-def wire():
-    """Return a wire between two networks."""
-    if not shutil.which("ip"):
-        pytest.skip("there is no command ip")
-    wire = Wire()
-    try:
-        wire.open()
-        yield wire
-    finally:
-        wire.close()
-
-
-LOGS = """
-import sys, time
-from eliot_etw import add_destinations, log_message
-from eliot_etw.destinations import ZmqDestination
-
-destination = ZmqDestination(sys.argv[1], unencrypted=True, heartbeat_s=0.3, exit_timeout_s=60)
-add_destinations(destination)
-for number in range(1, 4_001):
-    log_message("test:message", who="wire", number=number)
-    if number % 5 == 0:
-        time.sleep(0.01)
-print(destination.flush(60), destination.stats()["reconnects"])
-"""
-
-
-@pytest.mark.skipif(sys.platform != "linux", reason="only Linux has network namespaces")
-def test_network_is_cut(wire, tmp_path):
-    """What was under way when the network was cut arrives when it is mended, once."""
-    config = CONFIG.format(folder=tmp_path, port=5515, more="    allow_unencrypted: true")
-    config = config.replace("tcp://127.0.0.1", "tcp://10.99.0.1")
-    collector = CollectorProcess(tmp_path, config)
-    collector.start(preexec_fn=wire.enter(0))
-    try:
-        with subprocess.Popen(
-            [sys.executable, "-c", LOGS, "tcp://10.99.0.1:5515"],
-            preexec_fn=wire.enter(1),  # noqa: PLW1509 - it only enters a namespace
-            stdout=subprocess.PIPE,
-            text=True,
-        ) as program:
-            wait_until(lambda: stored(tmp_path))
-            wire.cut()
-            time.sleep(3)
-            wire.cut(False)
-            out, _ = program.communicate(timeout=120)
-        assert out.split()[0] == "True"
-        assert collector.stop() == 0
-        assert stored(tmp_path) == {"wire": [*range(1, 4_001)]}
-        assert int(out.split()[1]) >= 1
-    finally:
-        collector.kill()
