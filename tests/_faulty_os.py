@@ -2,27 +2,24 @@
 
 import errno
 import os
+from contextlib import contextmanager
 
 
 class FaultyOs:
-    """Stands for `os` in a module; the calls that are named fail for a while.
+    """Stands for `os` in a module; the calls that are named can be made to fail.
 
     Args:
         *names: The functions that can fail.
 
     Attributes:
-        fails_after: How many calls still succeed; None if all do.
-        fails_for: How many calls fail then.
-        takes: How many bytes a write takes that is just going to fail.
         failed: How many calls have failed.
     """
 
     def __init__(self, *names):
-        self.fails_after = None
-        self.fails_for = 1
-        self.takes = 0
         self.failed = 0
         self._names = frozenset(names)
+        # How many calls succeed before some fail; how many those are; how much they write.
+        self._after = self._times = self._takes = 0
 
     def __getattr__(self, name):
         real = getattr(os, name)
@@ -30,30 +27,29 @@ class FaultyOs:
             return real
 
         def call(*arguments, **options):
-            if self._is_due():
-                if name == "write" and self.takes:
-                    real(arguments[0], bytes(arguments[1])[: self.takes])
-                self.failed += 1
-                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-            return real(*arguments, **options)
+            if not self._is_due():
+                return real(*arguments, **options)
+            if name == "write" and self._takes:
+                real(arguments[0], bytes(arguments[1])[: self._takes])
+            self.failed += 1
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
         return call
 
     def _is_due(self):
         """Count a call; say whether it is to fail."""
-        if self.fails_after is None:
+        if self._after:
+            self._after -= 1
             return False
-        self.fails_after -= 1
-        if self.fails_after >= 0:
-            return False
-        if self.fails_after <= -self.fails_for:
-            self.fails_after = None
-        return True
+        is_due = self._times > 0
+        self._times -= is_due
+        return is_due
 
-    def fail(self, after=0, *, times=1, takes=0):
-        """Have calls fail, after so many that do not."""
-        self.fails_after, self.fails_for, self.takes = after, times, takes
-
-    def heal(self):
-        """Have all calls succeed."""
-        self.fails_after = None
+    @contextmanager
+    def failing(self, after, times=1, takes=0):
+        """Have so many calls fail, after so many that do not; writes do so many bytes first."""
+        self._after, self._times, self._takes = after, times, takes
+        try:
+            yield
+        finally:
+            self._after = self._times = 0
