@@ -67,6 +67,8 @@ class CommitJournal:
         self._sync = sync
         self._fd = os.open(path, _FLAGS, 0o666)
         self._rewrite_at = _REWRITE_BYTES
+        # Whether a commit that does not count may stand at the end.
+        self._is_torn = False
         self.last: Commit | None = None
         self._size = self._read()
         # What a killed process left of a record would hide those that follow.
@@ -109,25 +111,40 @@ class CommitJournal:
             marks: The senders of which more is in now, with the number of the last message.
 
         Raises:
-            OSError: If it cannot be written; then it does not count.
+            OSError: If it cannot be written; then it does not count, once `take_back` has
+                succeeded.
         """
         commit = Commit(file, size, dict(marks))
         record = _encode(commit)
         data = _HEADER.pack(len(record), zlib.crc32(record)) + record
         if self._fd < 0:
             self._fd = os.open(self._path, _FLAGS, 0o666)
+        if self._is_torn:
+            self.take_back()
+        self._is_torn = True
         try:
             if os.write(self._fd, data) != len(data):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self._path))
             if self._sync:
                 os.fsync(self._fd)
         except OSError:
-            os.ftruncate(self._fd, self._size)
+            self.take_back()
             raise
+        self._is_torn = False
         self._size += len(data)
         self._keep(commit)
         if self._size > self._rewrite_at:
             self._rewrite()
+
+    def take_back(self) -> None:
+        """Cut off a commit that failed: it might count, or hide those that follow.
+
+        Raises:
+            OSError: If that is not possible. Until it is, what it says must stay true.
+        """
+        if self._is_torn:
+            os.ftruncate(self._fd, self._size)
+            self._is_torn = False
 
     def _rewrite(self) -> None:
         """Put a journal with one record in the place of this one; if that fails, later."""

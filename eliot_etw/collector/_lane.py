@@ -42,7 +42,7 @@ Done: TypeAlias = Callable[[], object]
 _encode: Final = Encoder().encode
 _decode: Final = Decoder(tuple[list[bytes], list[tuple[str, list[int]]]]).decode
 # What a sink raises when it is its place that fails, not a message.
-_OUTSIDE: Final = (SinkUnavailable, OSError, FutureTimeoutError)
+_OUTSIDE: Final = (SinkUnavailable, OSError, MemoryError, FutureTimeoutError)
 
 
 class PutAside(Protocol):

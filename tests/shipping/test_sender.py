@@ -272,6 +272,18 @@ class TestSending:
         talk.log(2)
         assert numbers_in(talk.said()) == [(2, 2)]
 
+    def test_busy_ahead(self, talk):
+        """Who is told twice to send again leaves nothing out that lies between."""
+        for number in range(1, 5):
+            talk.log(number)
+        talk.begin()
+        talk.hear(
+            Refused("busy", "", talk.spool.identity, 2, 500),
+            Refused("busy", "", talk.spool.identity, 4, 500),
+        )
+        talk.now_s += 0.5
+        assert numbers_in(talk.said()) == [(2, 2), (3, 3), (4, 4)]
+
     @pytest.mark.parametrize("text", ["x" * 1000, ""])
     def test_compression(self, text):
         """A payload is compressed if that makes it smaller."""

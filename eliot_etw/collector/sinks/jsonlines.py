@@ -157,6 +157,8 @@ class JsonLinesSink(BlockingSink):
 
     def _take_back(self) -> None:
         """Remove what was written but cannot be committed. If that fails, it is tried again."""
+        # First, for it may say that all of it is there.
+        self._journal.take_back()
         last = self._journal.last
         is_known = last is not None and last.file == self._file.state().st_ino
         self._file.cut(last.size if last is not None and is_known else 0)

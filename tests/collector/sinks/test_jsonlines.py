@@ -8,8 +8,11 @@ import pytest
 pytest.importorskip("msgspec")
 pytest.importorskip("yaml")
 
-from eliot_etw.collector.sinks import Batch, Origin, SinkUnavailable
+from eliot_etw.collector import _commits
+from eliot_etw.collector.sinks import Batch, Origin, SinkUnavailable, jsonlines
 from eliot_etw.collector.sinks.jsonlines import JsonLinesSink
+from eliot_etw.destinations import file, rotating_file
+from tests._faulty_os import FaultyOs
 from tests.collector._processes import lines_of, numbers_in
 
 
@@ -146,6 +149,39 @@ def test_journal_cannot_be_written(open_sink, tmp_path, monkeypatch):
     monkeypatch.undo()
     store(sink, batch(3, 4))
     assert numbers_in(tmp_path / "log") == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize("is_killed", [False, True])
+@pytest.mark.parametrize("max_bytes", [None, 1_000])
+@pytest.mark.parametrize("times", [1, 2, 3])
+def test_any_call_fails(open_sink, tmp_path, monkeypatch, times, max_bytes, is_killed):
+    """Whichever calls fail, what was stored is there once; also if the collector is killed then.
+
+    A full disk takes some of what is written, or none.
+    """
+    faulty = FaultyOs(
+        "open", "write", "ftruncate", "fstat", "fsync", "rename", "replace", "dup2", "stat"
+    )
+    for module in (_commits, file, rotating_file, jsonlines):
+        monkeypatch.setattr(module, "os", faulty)
+    monkeypatch.setattr(file, "write", faulty.write)
+    options = {"max_bytes": max_bytes or 1 << 20, "sync": True}
+    sink = open_sink(**options)
+    first, after, failed = 1, 0, -1
+    while failed < faulty.failed:  # some call still failed
+        failed = faulty.failed
+        for takes in (0, 100):
+            with faulty.failing(after, times, takes):
+                error = sink.write(batch(first, 3)).exception()
+            assert error is None or isinstance(error, SinkUnavailable)
+            if error is not None and is_killed:
+                sink.close(5)
+                sink = open_sink(**options)
+            store(sink, batch(first, 3))
+            first += 3
+        after += 1
+    assert after > 5
+    assert numbers_in(tmp_path / "log") == [*range(1, first)]
 
 
 def test_it_is_used_once(open_sink):

@@ -146,6 +146,29 @@ def test_locked(open_sink, path, monkeypatch):
     assert len(ask(path, "SELECT * FROM messages")) == 3
 
 
+def test_full_disk(open_sink, path):
+    """What a full disk does not take wholly is not there; it can be stored when there is room."""
+    sink = open_sink()
+    limit = sink._connection.execute
+    messages = []
+    for more in range(12):
+        (pages,) = limit("PRAGMA page_count").fetchone()
+        limit(f"PRAGMA max_page_count = {pages + more}")
+        new = [
+            *some_tasks(),
+            *some_tasks(),
+            {"message_type": "large", "text": "x" * 90_000, "n": more},
+        ]
+        with pytest.raises(SinkUnavailable, match="full"):
+            store(sink, new)
+        sink.flush(1)
+        limit("PRAGMA max_page_count = 1000000")
+        store(sink, new)
+        messages += new
+        found = [line for (line,) in ask(path, "SELECT line FROM messages ORDER BY id")]
+        assert found == [encode_line(message)[:-1].decode() for message in messages]
+
+
 def test_too_old(open_sink, path):
     """What is older than it may be is deleted, with its tasks, actions and words."""
     sink = open_sink(keep_s=3600)
