@@ -243,6 +243,23 @@ class TestRefused:
         assert sink.numbers == [1, 2, 3, 4, 5, 6, 8, 9, 10]
         assert aside == [("sink", lines_of(10)[6], "'seven'")]
 
+    def test_sink_that_fails_at_many(self, make, sink, aside):
+        """A sink that takes each message, but not all at once, has them; nothing is put aside."""
+        real = sink.store
+
+        def store(batch):
+            if len(batch) > 1:
+                raise KeyError("many")
+            real(batch)
+
+        sink.store = store
+        lane = make()
+        offer = Offered(lane)
+        offer(1)
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert lane.gauges()["up"] == 1
+        assert (sink.numbers, aside) == ([*range(1, 11)], [])
+
     def test_cannot_be_put_aside(self, make, sink, aside, tmp_path):
         """If they cannot be put aside, the sink counts as down, and nothing is lost."""
         is_full = True

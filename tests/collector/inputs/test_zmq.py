@@ -159,6 +159,18 @@ class TestBatches:
         sender.wait_for_ack(20)
         assert taken.numbers == [*range(1, 21)]
 
+    def test_cannot_be_delivered(self, port, taken, shipper, monkeypatch):
+        """A batch that makes who takes it fail is taken when it comes again, and acknowledged."""
+        sender = shipper(port.endpoint)
+        sender.greet()
+        monkeypatch.setattr(port, "_deliver", lambda batch, done: 1 / 0)
+        sender.ship(lines_of(10), 1)
+        wait_until(lambda: port.stats()["failures"])
+        monkeypatch.undo()
+        sender.ship(lines_of(10), 1)
+        sender.wait_for_ack(10)
+        assert taken.numbers == [*range(1, 11)]
+
     def test_held_back_and_dropped(self, port, taken, shipper, monkeypatch):
         """If what was held back never comes, the sender is to begin anew, and is heard then."""
         monkeypatch.setattr(zmq_input, "_PATIENCE_S", 0.0)
