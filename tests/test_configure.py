@@ -434,7 +434,7 @@ EVERY_OPTION = {
         json_default = "ext://builtins.repr"
     """,
     "journald": """
-        identifier = "shop"
+        identifier = "configured"
         sentences = true
         index_fields = true
         socket_path = "{socket}"

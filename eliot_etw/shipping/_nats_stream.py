@@ -634,8 +634,10 @@ class _Loop(asyncio.SelectorEventLoop):
         left = asyncio.all_tasks(self)
         for task in left:
             task.cancel()
-        with suppress(Exception):
-            self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
+        # Of nothing at all, gather() would make another loop, which nobody closes.
+        if left:
+            with suppress(Exception):
+                self.run_until_complete(asyncio.gather(*left, return_exceptions=True))
         self.close()
 
 

@@ -1,5 +1,6 @@
 """Tests of NATS servers that fail, or ask who we are: nothing acknowledged is lost."""
 
+import asyncio
 import shutil
 import signal
 import subprocess
@@ -222,3 +223,16 @@ class TestAccess:
             self.try_it(url, **proof)
         with pytest.raises(OSError, match=url):
             self.try_it(url, tls_ca=ca)
+
+
+def test_close_makes_no_other_loop(monkeypatch):
+    """To close a stream makes no event loop, which nobody would close."""
+    stream = NatsStream("nats://127.0.0.1:1", "s", timeout_s=1, feature="a test")
+    with pytest.raises(OSError, match=r"127\.0\.0\.1:1"):
+        stream.append([Item(b"{}", "a", 1, "")])
+    made = []
+    # What asyncio asks for the loop of a thread that has none running.
+    policy = asyncio.get_event_loop_policy()
+    monkeypatch.setattr(policy, "get_event_loop", lambda: made.append(1))
+    stream.close()
+    assert made == []
