@@ -271,6 +271,13 @@ class DiskSpool:
         }
         self.size_bytes = sum(self._sizes.values())
         self.next = through + 1
+        if (
+            len(self._segments) > 1
+            and self._sizes[self._segments[-1]] <= len(_MAGIC)
+            and self._scan(self._segments[-2])[1] > self._segments[-1]
+        ):
+            # It could be neither begun nor removed, and the one before was written on.
+            self._remove(self._segments.pop())
         if self._segments:
             self._continue(self._segments[-1])
         self.first = max(through + 1, self._segments[0]) if self._segments else self.next
@@ -280,14 +287,7 @@ class DiskSpool:
 
     def _continue(self, segment: int) -> None:
         """Go on in the last file, after the last whole blob."""
-        offset, at = len(_MAGIC), segment
-        with open(self._path_of(segment), "rb", buffering=0) as file:
-            if file.read(len(_MAGIC)) == _MAGIC:
-                while (entry := _read_entry(file, at)) is not None:
-                    at = entry.last + 1
-                    offset = file.tell()
-            else:
-                offset = 0
+        offset, at = self._scan(segment)
         self.next = max(self.next, at)
         if at != self.next or not offset:
             return  # it is damaged, or nothing that is needed is in it
@@ -295,12 +295,25 @@ class DiskSpool:
         os.ftruncate(self._end, offset)
         self._resize(segment, offset)
 
+    def _scan(self, segment: int) -> tuple[int, int]:
+        """Return where the last whole blob of a file ends, and the number that comes after it."""
+        offset, at = 0, segment
+        with open(self._path_of(segment), "rb", buffering=0) as file:
+            if file.read(len(_MAGIC)) == _MAGIC:
+                offset = len(_MAGIC)
+                while (entry := _read_entry(file, at)) is not None:
+                    at = entry.last + 1
+                    offset = file.tell()
+        return offset, at
+
     def _begin(self) -> None:
         """Begin a new file, unless there is nothing in the last one yet."""
         segment = self.next
         is_there = segment in self._sizes
         if is_there and self._end >= 0:
             return
+        if self._is_torn:  # or it would be there under a number that is given again
+            self._take_back(self._sizes[self._segments[-1]])
         end = os.open(
             self._path_of(segment),
             _FLAGS | os.O_WRONLY | os.O_APPEND | os.O_TRUNC,

@@ -373,7 +373,7 @@ class Broken(RuleBasedStateMachine):
         self.folder = TemporaryDirectory()
         self.os = spools.os = FaultyOs(*_FAULTY)
         self.entries = []
-        self.unsure = None
+        self.unsure = []
         self.first = 1
         self._open()
 
@@ -388,10 +388,10 @@ class Broken(RuleBasedStateMachine):
             with self.os.failing(*fault):
                 assert self.spool.append(entry.blob, count) == entry.first
         except OSError:
-            self.unsure = entry
+            self.unsure.append(entry)
         else:
             self.entries.append(entry)
-            self.unsure = None
+            self.unsure.clear()
 
     @rule(back=st.integers(0, 30), fault=_FAULTS)
     def release(self, back, fault):
@@ -409,9 +409,11 @@ class Broken(RuleBasedStateMachine):
                 self._open()
         except OSError:
             self._open()
-        if self.unsure is not None and self.spool.next > self.unsure.first:
-            self.entries.append(self.unsure)
-        self.unsure = None
+        if self.unsure and self.spool.next > self.unsure[0].first:
+            found = self.spool.read(self.unsure[0].first)
+            assert found in self.unsure
+            self.entries.append(found)
+        self.unsure.clear()
         assert self.spool.first <= self.first
         self.first = self.spool.first
 
@@ -423,10 +425,12 @@ class Broken(RuleBasedStateMachine):
         assert self.spool.next == (self.entries[-1].last + 1 if self.entries else 1)
 
     def teardown(self):
-        self.read()
-        spools.os = os
-        self.spool.close()
-        self.folder.cleanup()
+        try:
+            self.read()
+        finally:
+            spools.os = os
+            self.spool.close()
+            self.folder.cleanup()
 
 
 TestBroken = Broken.TestCase
