@@ -422,6 +422,7 @@ EVERY_OPTION = {
         keywords = {{ "app:*" = 16 }}
         max_schemas = 100
         flush_interval_s = 1
+        final_path = "{folder}/d.etl"
         json_default = "ext://builtins.repr"
     """,
     "etw": """

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Any, Final, final
+from typing import TYPE_CHECKING, Any, Final, final
 from urllib.parse import parse_qsl
 
 from eliot_etw._names import ZMQ_SUB
 from eliot_etw._require import require
-from eliot_etw.destinations._zmq_link import Address, KeyOrFile, address_of
 from eliot_etw.sources._entries import message_of
 from eliot_etw.typing import MessageDict
+
+if TYPE_CHECKING:
+    from eliot_etw.destinations._zmq_link import Address, KeyOrFile
 
 DEFAULT_ENDPOINT: Final = "tcp://127.0.0.1:5517"
 FOR_S: Final = 10.0
@@ -58,7 +60,10 @@ class ZmqSubSource:
         keys: tuple[str | bytes, str | bytes] | str | None = None,
         unencrypted: bool = False,
     ) -> None:
-        require("zmq", feature="ZmqSubSource", extra="zmq")
+        for package in ("zmq", "msgspec"):
+            require(package, feature="ZmqSubSource", extra="zmq")
+        from eliot_etw.destinations._zmq_link import address_of  # noqa: PLC0415 - needs those
+
         if not for_s > 0:
             raise ValueError(f"for_s must be more than 0, got {for_s!r}. Try {FOR_S}.")
         self._address = address_of(endpoint, server_key, keys, unencrypted=unencrypted)
