@@ -241,7 +241,8 @@ class DiskSpool:
     def _lock(self) -> None:
         """Have the folder for this spool alone, until it is closed or the process is gone."""
         lock = self._path("lock")
-        os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600))
+        if not os.path.exists(lock):  # on Windows, one that another has cannot be opened
+            os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600))
         try:
             self._files.enter_context(nobody_writes(lock))
         except (BlockingIOError, PermissionError) as error:

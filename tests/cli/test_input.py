@@ -308,7 +308,7 @@ class TestOtlp:
         """It may come from a pipe."""
         program = start("tree", stdin=subprocess.PIPE)
         output, errors = program.communicate(otlp.read_bytes(), timeout=60)
-        assert (call("tree", otlp)[1], b"") == (output.decode(), errors)
+        assert (call("tree", otlp)[1].splitlines(), b"") == (output.decode().splitlines(), errors)
 
     def test_written_over_lines(self, call, otlp):
         """A single request may be written over many lines."""
