@@ -3,6 +3,7 @@
 Run as a program, this file runs the blocks of one page in the current directory.
 """
 
+import contextlib
 import dataclasses
 import datetime
 import decimal
@@ -185,11 +186,16 @@ def run(*command, within=(), **options):
     return subprocess.run(line, capture_output=True, encoding="utf-8", check=False, **options)
 
 
-def journal_at(folder):
-    """Begin a command line that runs in a folder, with a journal as the machine's."""
+@contextlib.contextmanager
+def journal_for(page, folder):
+    """Begin a command line that runs in a folder, with an empty journal as the machine's."""
+    if page not in WITH_JOURNAL:
+        yield []
+        return
     from tests import _journal
 
-    return _journal.shared().entering(folder)
+    with contextlib.closing(_journal.start()) as journal:
+        yield journal.entering(folder)
 
 
 class TestPages:
@@ -200,8 +206,8 @@ class TestPages:
     def test_blocks_run(self, page, tmp_path):
         """Each block of a page runs, after those before it, and gives what is shown."""
         pytest.importorskip("sybil")
-        within = journal_at(tmp_path) if page in WITH_JOURNAL else []
-        result = run("-W", "error", __file__, page, cwd=tmp_path, within=within)
+        with journal_for(page, tmp_path) as within:
+            result = run("-W", "error", __file__, page, cwd=tmp_path, within=within)
         assert result.returncode == 0, result.stderr
 
     @pytest.mark.parametrize("page", PAGES + PAPERS, ids=name_of)

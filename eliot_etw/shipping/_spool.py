@@ -272,13 +272,15 @@ class DiskSpool:
         }
         self.size_bytes = sum(self._sizes.values())
         self.next = through + 1
-        if (
-            len(self._segments) > 1
-            and self._sizes[self._segments[-1]] <= len(_MAGIC)
-            and self._scan(self._segments[-2])[1] > self._segments[-1]
-        ):
-            # It could be neither begun nor removed, and the one before was written on.
-            self._remove(self._segments.pop())
+        kept: list[int] = []
+        for segment in self._segments:
+            is_empty = self._sizes[segment] <= len(_MAGIC)
+            if kept and is_empty and self._scan(kept[-1])[1] > segment:
+                # It could be neither begun nor removed, and the one before was written on.
+                self._remove(segment)
+            else:
+                kept.append(segment)
+        self._segments = kept
         if self._segments:
             self._continue(self._segments[-1])
         self.first = max(through + 1, self._segments[0]) if self._segments else self.next

@@ -264,7 +264,8 @@ def test_network_is_cut(wire, collector, sender, tmp_path):
         wire.cut(is_cut=False)
     wait_until(more_lines(tmp_path))
     (theirs,), (its,) = patient.end(), forgetful.end()
-    assert min(theirs["reconnects"], its["reconnects"]) >= 1
+    # A connection may outlive the cut, if nobody says anything meanwhile.
+    assert theirs["reconnects"] + its["reconnects"] >= 1
     assert its["dropped"] > 0
     assert service.stop() == 0
     for store in (lines_in(tmp_path), rows_in(tmp_path)):

@@ -192,6 +192,20 @@ class TestDisk:
         spool.remove()
         assert not folder.exists()
 
+    def test_file_that_was_not_begun(self, folder):
+        """An empty file, neither begun nor removed, hides nothing of the one that went on."""
+        spool = DiskSpool(folder, max_bytes=8 << 10)
+        blobs = [bytes([number]) * 300 for number in range(9)]
+        for number, blob in enumerate(blobs, 1):
+            spool.append(blob, 1)
+            if number == 2:
+                open(spool._path_of(3), "xb").close()
+        assert len(spool._segments) > 1
+        spool.close()
+        spool = DiskSpool(folder, max_bytes=8 << 10)
+        assert [entry.blob for entry in all_of(spool)] == blobs
+        spool.close()
+
     @given(cut=st.integers(0, 80), flip=st.none() | st.integers(0, 79))
     @settings(deadline=None)
     def test_cut_off(self, cut, flip):

@@ -8,7 +8,7 @@ from threading import Timer
 from typing import Any, Final, final
 
 from eliot_etw.collector.sinks._one_by_one import OneByOneSink
-from eliot_etw.destinations.otlp import Protocol, _check, _exporter_maker
+from eliot_etw.destinations.otlp import Protocol, _check, _check_receiver, _exporter_maker
 from eliot_etw.otlp._model import Log, Span
 from eliot_etw.otlp._spans_of import MAX_HELD, MessagesAs, SpanMaker
 from eliot_etw.typing import MessageDict
@@ -64,6 +64,7 @@ class OtlpSink(OneByOneSink):
         if messages == "spans":
             del exporters["logs"]
         _check(messages, max_held, exporters, None)
+        _check_receiver(endpoint, headers, timeout_s)
         self._exporters = {
             signal: _exporter_maker(signal, endpoint, protocol, headers, timeout_s)()
             for signal in exporters
