@@ -107,7 +107,7 @@ def test_somebody_else():
 def test_with_tls():
     """With TLS, nothing goes to who does not speak it."""
     url = _services.shared("clickhouse").url.replace("http:", "clickhouses:")
-    with pytest.raises(OSError, match="(?i)ssl"):
+    with pytest.raises(OSError, match=r"(?i)ssl"):
         table_at(url).prepare()
 
 
