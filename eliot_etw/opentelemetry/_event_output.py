@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import ABC, abstractmethod
 from contextlib import suppress
 from threading import Lock
 from typing import Final, TypeAlias, final
@@ -32,7 +33,7 @@ class _Everybody:
         return True
 
 
-class EventOutput:
+class EventOutput(ABC):
     """Takes the events of one exporter, and counts them. Never raises once it is made.
 
     Attributes:
@@ -51,6 +52,7 @@ class EventOutput:
         self._after_close = Counter()
         self._count_written = self._written.add
 
+    @abstractmethod
     def write(
         self,
         time: int,
@@ -73,7 +75,6 @@ class EventOutput:
         Returns:
             Whether it was taken.
         """
-        raise NotImplementedError
 
     def flush(self) -> bool:
         """Hand to the operating system what waits; say whether it took all."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from concurrent.futures import Future
 from typing import Final, Protocol
 
@@ -76,9 +77,10 @@ class Sink(Protocol):
         """Count what happened: names for people and for metrics, to numbers that only grow."""
 
 
-class BlockingSink:
+class BlockingSink(ABC):
     """The part of a sink that is the same for all whose `store` returns when it is done."""
 
+    @abstractmethod
     def store(self, batch: Batch) -> None:
         """Store messages so that they outlive this process.
 
@@ -86,7 +88,6 @@ class BlockingSink:
             SinkUnavailable: If the batch is to be given again later.
             MessagesRefused: If some of it can never be stored, and all others are.
         """
-        raise NotImplementedError
 
     def write(self, batch: Batch) -> Future[None]:
         """Store messages, and return what says so."""
@@ -99,10 +100,10 @@ class BlockingSink:
             future.set_result(None)
         return future
 
-    def flush(self, timeout_s: float) -> None:
+    def flush(self, timeout_s: float) -> None:  # noqa: B027 - not all put something off
         """Do nothing: nothing is put off."""
 
-    def close(self, timeout_s: float) -> None:
+    def close(self, timeout_s: float) -> None:  # noqa: B027 - not all hold something
         """Do nothing: nothing is held."""
 
     def stats(self) -> dict[str, int]:

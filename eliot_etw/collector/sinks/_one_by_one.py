@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 from eliot_etw._safe import safe_str
 from eliot_etw.collector._batch import Key
 from eliot_etw.collector.sinks import Batch, BlockingSink, MessagesRefused, SinkUnavailable
@@ -18,14 +20,15 @@ class OneByOneSink(BlockingSink):
         # What was taken of the present batch, or of the last one if that failed, and why not.
         self._taken: dict[Key, str | None] = {}
 
+    @abstractmethod
     def take(self, message: MessageDict) -> None:
         """Take a message.
 
         Raises:
             OSError: If it is to come again later. Anything else refuses it.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def settle(self) -> None:
         """See that all that was taken is where it is to be.
 
@@ -33,7 +36,6 @@ class OneByOneSink(BlockingSink):
             OSError: If it is not, yet; then it is asked again.
             Exception: If some of it will not be; then each message is tried alone.
         """
-        raise NotImplementedError
 
     def forget(self) -> None:
         """Have all of the batch come again."""
