@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -155,7 +156,8 @@ class TestTally:
         """Without extras, a test that needs one is skipped."""
         tally = tester.Tally()
         tally.read_report(report, "bare", complete=False)
-        assert tester.Tally(passed=1, failed=2, skipped=2) == tally
+        assert (tally.passed, tally.failed, tally.skipped) == (1, 2, 2)
+        assert tally.failures == ["bare: test_it.test_fails", "bare: test_it.test_breaks"]
 
     def test_complete_run_may_not(self, tester, report):
         """With every extra there, a test that misses a package has failed: it tested nothing."""
@@ -252,6 +254,76 @@ class TestPrepare:
         monkeypatch.setenv("PIP_RETRIES", "1")
         with pytest.raises(environment.SetUpError, match="no connection to the package index"):
             environment.prepare(tmp_path / "env", environment.this_interpreter())
+
+
+@posix_only
+class TestRun:
+    """What becomes of a run of pytest."""
+
+    @pytest.fixture
+    def run(self, tester, monkeypatch, tmp_path):
+        """Return a function that has pytest run some tests."""
+        monkeypatch.setattr(tester, "ROOT", tmp_path)
+
+        def run(tests):
+            (tmp_path / "test_it.py").write_text(f"import os, pathlib, time, pytest\n{tests}")
+            command = [sys.executable, "-m", "pytest", "-q"]
+            folder = tmp_path / "reports"
+            return tester._Run("it", command, folder, parallel=False, complete=False).run()
+
+        return run
+
+    def test_unsteady(self, run):
+        """What fails once and passes by itself is no failure, but is told; what fails twice is."""
+        tally = run(
+            "def test_passes(): pass\n"
+            "def test_at_times():\n"
+            "    before = pathlib.Path('before')\n"
+            "    was_there = before.exists()\n"
+            "    before.touch()\n"
+            "    assert was_there\n"
+        )
+        assert (tally.passed, tally.failed) == (2, 0)
+        assert tally.unsteady == ["it: test_it.test_at_times"]
+        tally = run("def test_never(): assert 0\n")
+        assert (tally.passed, tally.failed, tally.unsteady) == (0, 1, [])
+
+    def test_too_many(self, run, tester):
+        """Where much fails, nothing is tried again."""
+        number = tester.MOST_TRIED_AGAIN + 1
+        tally = run(
+            f"@pytest.mark.parametrize('number', range({number}))\n"
+            "def test_at_times(number):\n"
+            "    before = pathlib.Path(f'before{number}')\n"
+            "    was_there = before.exists()\n"
+            "    before.touch()\n"
+            "    assert was_there\n"
+        )
+        assert (tally.passed, tally.failed, tally.unsteady) == (0, number, [])
+
+    def test_does_not_end(self, run, tester, monkeypatch, tmp_path):
+        """What takes too long is ended with all that it started, and is a failure."""
+        monkeypatch.setattr(tester, "LONGEST_RUN_S", 5)
+        tally = run(
+            "def test_endless():\n"
+            "    import subprocess\n"
+            "    child = subprocess.Popen(['sleep', '600'])\n"
+            "    pathlib.Path('child').write_text(str(child.pid))\n"
+            "    child.wait()\n"
+        )
+        assert tally.complaints == ["it: ended by force after 5 s"]
+        assert (tally.passed, tally.failed) == (0, 1)
+        child = Path("/proc", (tmp_path / "child").read_text(), "stat")
+        deadline = time.monotonic() + 30
+        # A dead one may wait for the system's first process to take note.
+        while child.exists() and child.read_text().split()[2] != "Z":
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+    def test_stands_still(self, tester, pytestconfig):
+        """A test that stands still is ended long before its run is, and says where it stood."""
+        assert pytestconfig.getini("faulthandler_exit_on_timeout")
+        assert 0 < pytestconfig.getini("faulthandler_timeout") < tester.LONGEST_RUN_S / 5
 
 
 @posix_only
