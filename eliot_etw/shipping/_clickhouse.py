@@ -213,7 +213,8 @@ class ClickHouseTable:
             if answer.status != HTTPStatus.OK:
                 raise _refusal(answer.read(_CHUNK_BYTES), f"HTTP {answer.status}")
             yield answer
-        except HTTPException as error:
+        # Who hangs up before it has read all is heard as a reset.
+        except (HTTPException, ConnectionResetError) as error:
             raise OSError(f"no answer, or not all of it: {error!r}") from error
         finally:
             connection.close()

@@ -1,5 +1,7 @@
 """Tests of the table of ClickHouse: what is asked, what is answered, and what breaks off."""
 
+import socket
+import struct
 import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -78,6 +80,56 @@ def test_breaks_off(body):
         pytest.raises(OSError, match="not all of it"),
     ):
         list(table_at(url).rows("line", once=True, where="1"))
+
+
+@contextmanager
+def hangs_up(said):
+    """Run a server that takes one request, says this, and throws the connection away.
+
+    Gives its URL, and the event that it waits for before it does so.
+    """
+    now = threading.Event()
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(30)
+
+        def answer():
+            connection, _ = server.accept()
+            with connection:
+                connection.settimeout(30)
+                asked = b""
+                while b"SELECT" not in asked:
+                    asked += connection.recv(10_000)
+                connection.sendall(said)
+                now.wait(30)
+                # The other side hears of a reset, as if what it has sent were still unread.
+                connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.getsockname()[1]}", now
+        finally:
+            now.set()
+            thread.join()
+
+
+def test_hangs_up():
+    """Who hangs up has given no answer, in whichever way the system tells of it."""
+    with hangs_up(b"") as (url, now):
+        now.set()
+        with pytest.raises(OSError, match="no answer"):
+            table_at(url).prepare()
+
+
+def test_hangs_up_in_the_middle():
+    """What came of an answer before it was broken off is given, and then that there was more."""
+    begin = b"HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n"
+    with hangs_up(begin + b'{"line":"a"}\n' * 10_000) as (url, now):
+        rows = table_at(url).rows("line", once=True, where="1")
+        assert next(rows) == {"line": "a"}
+        now.set()
+        with pytest.raises(OSError, match="not all of it"):
+            list(rows)
 
 
 @pytest.mark.parametrize(
