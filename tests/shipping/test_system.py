@@ -77,10 +77,12 @@ def empty(folder, endpoint):
 
 
 PROGRAM = """
-import os, sys, threading, time
+import os, sys, threading, time, warnings
 from eliot_etw import add_destinations, log_message
 from eliot_etw.destinations import ZmqDestination
 
+# From 3.12 on, Python warns whoever forks while there are threads, as is done here on purpose.
+warnings.filterwarnings("ignore", "This process", DeprecationWarning)
 endpoint, name, spool = sys.argv[1:]
 destination = ZmqDestination(
     endpoint, spool_folder=spool or None, block_timeout_s=60, exit_timeout_s=60, heartbeat_s=0.5
