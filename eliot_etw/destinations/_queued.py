@@ -16,6 +16,7 @@ from typing import Any, Final, Literal, TypeAlias, get_args
 from eliot_etw import _names as names
 from eliot_etw._counter import Counter
 from eliot_etw._task_level import new_task_uuid
+from eliot_etw.destinations._wrapper import CLOSE_TIMEOUT_S
 from eliot_etw.typing import MessageDict
 
 WhenFull: TypeAlias = Literal["block", "drop_new", "drop_old"]
@@ -83,6 +84,10 @@ class Queued(ABC):
     @abstractmethod
     def _deliver_all(self) -> bool:
         """Take what is queued now, also without the thread; say whether there was anything."""
+
+    @abstractmethod
+    def _is_busy(self) -> bool:
+        """Say whether anything that was logged is not yet where it goes."""
 
     def _forget(self) -> None:
         """Begin with an empty queue and no writer: at first, and in a forked child."""
@@ -206,6 +211,25 @@ class Queued(ABC):
             self._bell.acquire(timeout=self._longest_sleep_s)
         self._is_asleep = False
         return 0 if self._queue else NAPS
+
+    def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
+        """Wait until all that was logged so far has been taken: written, or acknowledged.
+
+        Args:
+            timeout_s: How long to wait at most.
+
+        Returns:
+            Whether it has; if not, it may still be, later.
+        """
+        deadline = monotonic() + timeout_s
+        self._notice_fork()
+        if self._queue:
+            self._wake()
+        while self._is_busy():
+            if monotonic() >= deadline:
+                return False
+            sleep(LOOK_S)
+        return True
 
     # ---- what was dropped ----------------------------------------------------------------------
 

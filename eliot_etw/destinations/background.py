@@ -7,7 +7,7 @@ import sys
 from _thread import allocate_lock, get_ident
 from collections.abc import Sequence
 from contextlib import suppress
-from time import monotonic, sleep
+from time import monotonic
 from typing import Any, Final, TypeAlias
 from weakref import WeakSet
 
@@ -16,8 +16,8 @@ from orjson import dumps
 from eliot_etw._counter import Counter
 from eliot_etw._json import LINE_OPTIONS, decode_line
 from eliot_etw._logger import DESTINATIONS
-from eliot_etw.destinations._queued import LOOK_S, Queued, WhenFull
-from eliot_etw.destinations._wrapper import CLOSE_TIMEOUT_S, Wrapper, as_it_is, finish_at_exit
+from eliot_etw.destinations._queued import Queued, WhenFull
+from eliot_etw.destinations._wrapper import Wrapper, as_it_is, finish_at_exit
 from eliot_etw.destinations.file import FileDestination
 from eliot_etw.typing import Destination, MessageDict
 
@@ -216,24 +216,8 @@ class BackgroundDestination(Queued, Wrapper):
 
     # ---- the end -------------------------------------------------------------------------------
 
-    def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
-        """Wait until all that was logged so far is delivered.
-
-        Args:
-            timeout_s: How long to wait at most.
-
-        Returns:
-            Whether it is; if not, it may still be, later.
-        """
-        deadline = monotonic() + timeout_s
-        self._notice_fork()
-        if self._queue:
-            self._wake()
-        while self._queue or self._under_way:
-            if monotonic() >= deadline:
-                return False
-            sleep(LOOK_S)
-        return True
+    def _is_busy(self) -> bool:
+        return bool(self._queue) or self._under_way > 0
 
     def _stop(self) -> None:
         """Have the writer deliver what is queued, and end."""

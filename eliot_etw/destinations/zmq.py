@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import socket
 import sys
 from contextlib import suppress
 from functools import partial
 from math import inf
-from threading import Lock
-from time import monotonic, sleep
+from time import monotonic
 from typing import TYPE_CHECKING, Final, Literal, final
 
-from orjson import dumps
-
-from eliot_etw._json import LINE_OPTIONS, choose_default, encode_carefully, encode_line
 from eliot_etw._require import require
-from eliot_etw.destinations._queued import LOOK_S, Queued, WhenFull
+from eliot_etw.destinations._queued import WhenFull
+from eliot_etw.destinations._queued_lines import QueuedLines
 from eliot_etw.destinations._wrapper import CLOSE_TIMEOUT_S, finish_at_exit
 from eliot_etw.destinations.level_filter import LevelFilter
 from eliot_etw.json import json_default
@@ -25,7 +21,7 @@ from eliot_etw.shipping._level_rules import LevelRules, Levels
 from eliot_etw.shipping._logger_levels import LoggerLevels
 from eliot_etw.shipping._spool import DiskSpool, MemorySpool
 from eliot_etw.shipping._spool_folders import SpoolFolders
-from eliot_etw.typing import JsonDefault, MessageDict
+from eliot_etw.typing import JsonDefault
 
 if TYPE_CHECKING:
     from eliot_etw.destinations._zmq_session import Session
@@ -43,27 +39,18 @@ _of_parents: Final[list[object]] = []
 _COUNTED: Final = (
     "spooled", "acknowledged", "refused", "dropped", "sent", "recovered", "reconnects", "garbage",
 )  # fmt: skip
-# How many lines, and about how many bytes, become one batch.
-_MOST_LINES: Final = 2_000
-_BATCH_BYTES: Final = 256 << 10
 # How long to wait for an answer, before the queue is looked at again.
 _ANSWER_S: Final = 0.005
 # How long the thread sleeps at most: so long may a change of levels take.
 _SLEEP_S: Final = 0.25
 # How long to wait before trying again what the system refused: files, threads, memory, disk.
 _TRY_AGAIN_S: Final = 1.0
-# How long a message that comes after the end may take.
-_LATE_S: Final = 1.0
-# How long no such message is tried to be sent after one that could not be.
-_LATE_AGAIN_S: Final = 10.0
-# How long the thread may take to end, when its time is over.
-_GRACE_S: Final = 0.5
 # How often loggers that were made meanwhile are looked for.
 _LOGGERS_S: Final = 1.0
 
 
 @final
-class ZmqDestination(Queued):
+class ZmqDestination(QueuedLines):
     """Sends messages to a collector, which acknowledges what it has in its stores.
 
     The thread that logs makes the line and queues it; another thread sends lines by the batch,
@@ -85,7 +72,7 @@ class ZmqDestination(Queued):
     handler may log too.
     """
 
-    closes_in_time: Final = True
+    _most_lines = 2_000
     _longest_sleep_s = _SLEEP_S
 
     def __init__(  # noqa: PLR0913 - all are named but the endpoint, and most are left out
@@ -145,22 +132,17 @@ class ZmqDestination(Queued):
         from eliot_etw.destinations._zmq_link import address_of  # noqa: PLC0415 - needs those
         from eliot_etw.destinations._zmq_session import Options, Session  # noqa: PLC0415 - too
 
-        super().__init__(max_queued, when_full, block_timeout_s)
+        super().__init__(max_queued, when_full, block_timeout_s, exit_timeout_s, json_default)
         address = address_of(endpoint, server_key, keys, unencrypted=unencrypted)
         options = Options(address, format, compression, heartbeat_s)
         options.check()
         self._begin_session = partial(Session, options)
-        self._default = choose_default(None, json_default)
-        self.endpoint = endpoint
-        self.exit_timeout_s = exit_timeout_s
+        self.endpoint = self._place = endpoint
         drops_old: WhenSpoolFull = "drop_old" if when_full == "drop_old" else "refuse"
         if max_spool_bytes is None:
             max_spool_bytes = MEMORY_BYTES if spool_folder is None else DISK_BYTES
         if max_spool_bytes < 1:
             msg = f"max_spool_bytes must be at least 1, got {max_spool_bytes!r}. Try 100_000_000."
-            raise ValueError(msg)
-        if not 0 <= exit_timeout_s < inf:
-            msg = f"exit_timeout_s must be 0 or more, got {exit_timeout_s!r}. Try 5.0."
             raise ValueError(msg)
         self._new_memory = partial(MemorySpool, max_bytes=max_spool_bytes, when_full=drops_old)
         self._folders: SpoolFolders | None = None
@@ -172,9 +154,6 @@ class ZmqDestination(Queued):
         self._filters: list[LevelFilter] = []
         self._levels: Levels = ()
         self._loggers_at = 0.0
-        # To the dispatcher: nothing that is called here logs.
-        self.is_leaf = True
-        self._is_closed = False
         self._spool: DiskSpool | None = None
         self._forget()
         if self._folders is not None:
@@ -196,28 +175,10 @@ class ZmqDestination(Queued):
         self._apply_levels((), 0.0)
         self._spool = None
         self._rules = LevelRules(host=_HOST, program=_program(), pid=os.getpid())
-        # Held by whoever takes from the queue and sends. Nobody waits for it.
-        self._sending = Lock()
         self._session: Session | None = None
-        # Whether some lines are between the queue and the spool.
-        self._is_taking = False
         self._totals = dict.fromkeys(_COUNTED, 0)
-        self._reports = 0
         self._broken = 0
-        self._stopped_at = self._deadline = self._try_at = -inf
-        self._complaint = ""
-
-    def __call__(self, message: MessageDict) -> None:
-        """Queue a message. Waits only if there is no room; raises OSError if it is closed."""
-        queue = self._queue
-        if len(queue) >= self._crowded_from and not self._has_room():
-            return
-        try:
-            queue.append(dumps(message, None, LINE_OPTIONS))
-        except TypeError:
-            queue.append(encode_carefully(message, self._default))
-        if self._is_asleep:
-            self._wake()
+        self._stopped_at = -inf
 
     # ---- levels --------------------------------------------------------------------------------
 
@@ -251,13 +212,7 @@ class ZmqDestination(Queued):
 
     # ---- the thread ----------------------------------------------------------------------------
 
-    def _write(self) -> None:
-        """Send messages until `_finish`, and those that wait then: what the thread does."""
-        with self._sending:
-            self._send_all()
-
     def _send_all(self) -> bool:
-        """Send messages until there is nothing left to wait for; say whether none is left."""
         naps = 0
         while not self._is_late():
             try:
@@ -281,7 +236,7 @@ class ZmqDestination(Queued):
         session = self._session
         if session is None:
             session = self._session = self._new_session()
-        found = session.has_room() and self._take(session)
+        found = session.has_room() and self._take(session.put)
         session.receive(now_s)
         if session.sender.refusal:
             self._complain(session.sender.refusal)
@@ -289,34 +244,6 @@ class ZmqDestination(Queued):
         self._apply_levels(self._rules.in_force(now_s), now_s)
         session.send(now_s)
         return found
-
-    def _take(self, session: Session) -> bool:
-        """Take lines out of the queue into the spool; say whether there were any."""
-        lines: list[bytes] = []
-        size = 0
-        self._is_taking = True
-        dropped = self._dropped_before()
-        if dropped:
-            lines.append(encode_line(self._report_of(dropped)))
-            self._told += dropped
-            self._told_at = monotonic()
-            self._reports += 1
-        popleft = self._queue.popleft
-        with suppress(IndexError):
-            while size < _BATCH_BYTES and len(lines) < _MOST_LINES:
-                line = popleft()
-                lines.append(line)
-                size += len(line)
-        if lines:
-            self._has_given_up = False
-            try:
-                session.put(lines)
-            except BaseException:  # there is no memory to join them
-                for _ in lines:
-                    self._dropped.add()
-                raise
-        self._is_taking = False
-        return bool(lines)
 
     def _rest(self, naps: int) -> int:
         """Wait for the collector if it is to answer; else sleep until woken, or for a while."""
@@ -336,27 +263,7 @@ class ZmqDestination(Queued):
 
     # ---- the end -------------------------------------------------------------------------------
 
-    def flush(self, timeout_s: float = CLOSE_TIMEOUT_S) -> bool:
-        """Wait until all that was logged so far is acknowledged.
-
-        Args:
-            timeout_s: How long to wait at most.
-
-        Returns:
-            Whether it is; if not, it may still be, later.
-        """
-        deadline = monotonic() + timeout_s
-        self._notice_fork()
-        if self._queue:
-            self._wake()
-        while self._is_busy():
-            if monotonic() >= deadline:
-                return False
-            sleep(LOOK_S)
-        return True
-
     def _is_busy(self) -> bool:
-        """Say whether anything is not acknowledged."""
         session = self._session
         return bool(self._queue) or self._is_taking or not (session is None or session.is_done)
 
@@ -366,60 +273,24 @@ class ZmqDestination(Queued):
         Args:
             timeout_s: How long that may take.
         """
-        self._finish(monotonic() + timeout_s)
-        self._is_closed = True
+        super().close(timeout_s)
         self._apply_levels((), monotonic())
 
     def _finish(self, deadline: float) -> None:
-        """Have the thread send what waits, and end; then messages are sent at once."""
-        self._notice_fork()
-        self._deadline, self._stopped_at = deadline, monotonic()
-        self._stops = True
-        self._ring()
-        writer = self._writer
-        if writer is not None and not self._is_writer():
-            writer.join(max(0.0, deadline - monotonic()) + _GRACE_S)
-        self._is_asleep = self._is_over = True
-        if self._queue and not self._is_closed:
-            self._send_now(deadline)
+        super()._finish(deadline)
         if self._folders is not None and self._spool is not None:  # nothing was ever logged
             spool, self._spool = self._spool, None
             self._folders.leave(spool)
 
-    def _is_late(self) -> bool:
-        """Say whether there is no time left."""
-        return self._stops and monotonic() >= self._deadline
+    def _stop(self, deadline: float) -> None:
+        self._stopped_at = monotonic()
+        super()._stop(deadline)
 
     def _may_end(self) -> bool:
         """Say whether there is nothing left to wait for."""
         if not self._stops or self._queue or self._session is None:
             return self._stops and not self._queue
         return self._session.may_end(monotonic() - self._stopped_at)
-
-    def _deliver_all(self) -> bool:
-        """Send what is queued from the thread that logs: there is no other, or no longer."""
-        if self._is_closed:
-            with suppress(IndexError):
-                self._queue.pop()
-                self._dropped.add()
-            msg = "The destination is closed. Make a new ZmqDestination."
-            raise OSError(errno.EBADF, msg)
-        now_s = monotonic()
-        if now_s >= self._try_at and not self._send_now(now_s + _LATE_S):
-            self._try_at = monotonic() + _LATE_AGAIN_S
-        return True
-
-    def _send_now(self, deadline: float) -> bool:
-        """Do at once what the thread would; say whether all was acknowledged."""
-        if not self._sending.acquire(blocking=False):
-            return True  # somebody is at it
-        stops = self._stops
-        self._deadline, self._stopped_at, self._stops = deadline, monotonic(), True
-        try:
-            return self._send_all()
-        finally:
-            self._stops = stops
-            self._sending.release()
 
     def _end_session(self) -> bool:
         """Give up what cannot be sent any more, unless it is on disk; say if all was sent."""
@@ -428,7 +299,7 @@ class ZmqDestination(Queued):
             return not self._queue
         # What is queued gets at least onto the disk.
         for _ in range(len(self._queue)):
-            if not session.has_room() or not self._take(session):
+            if not session.has_room() or not self._take(session.put):
                 break
         with suppress(Exception):  # there is nothing to be done about it any more
             session.close()
@@ -445,13 +316,6 @@ class ZmqDestination(Queued):
         if lost:
             self._complain(f"{lost} messages were not acknowledged in time, and are lost")
         return not lost and not left
-
-    def _complain(self, what: str) -> None:
-        """Tell whoever still listens what the log cannot be told; the same only once."""
-        if what != self._complaint:
-            self._complaint = what
-            with suppress(Exception):  # there may be no stderr
-                sys.stderr.write(f"eliot_etw: {self.endpoint}: {what}.\n")
 
     def _all_dropped(self) -> int:
         session = self._session
