@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from eliot_etw.destinations._exclusive import nobody_writes
+from eliot_etw.destinations._exclusive import only_one_has
 
 
 def own(path: Path) -> ExitStack:
@@ -22,11 +21,10 @@ def own(path: Path) -> ExitStack:
         OSError: If another has it, or the file cannot be made.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
     lock = ExitStack()
     try:
-        lock.enter_context(nobody_writes(str(path)))
-    except (BlockingIOError, PermissionError) as error:
+        lock.enter_context(only_one_has(str(path)))
+    except BlockingIOError as error:
         msg = "is in use by another collector. Give each a place of its own"
         raise OSError(error.errno, msg, str(path)) from None
     return lock

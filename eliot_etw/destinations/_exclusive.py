@@ -42,9 +42,10 @@ def nobody_writes(path: str) -> Iterator[int]:
     """Have a file for oneself, to read it.
 
     Raises:
-        OSError: If somebody writes it, or it is not there any more.
+        BlockingIOError: If somebody writes it, or has it for himself.
+        OSError: If it is not there any more, or cannot be opened.
     """
-    fd = _open_alone(path) if sys.platform == "win32" else os.open(path, os.O_RDONLY)
+    fd = _open_alone(path)
     try:
         if sys.platform != "win32":
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,20 +58,25 @@ def nobody_writes(path: str) -> Iterator[int]:
 
 
 def _open_alone(path: str) -> int:
-    """Open a file as only one can on Windows: whoever opened it before let nobody in, or we fail.
+    if sys.platform == "win32":
+        from eliot_etw.destinations import _windows_file  # noqa: PLC0415 - for nobody else
 
-    It may be removed meanwhile.
+        return _windows_file.open_alone(path)
+    return os.open(path, os.O_RDONLY)
+
+
+@contextmanager
+def only_one_has(path: str) -> Iterator[None]:
+    """Have a file for oneself that is there for this only; it is made, and stays.
+
+    Raises:
+        BlockingIOError: If somebody has it.
+        OSError: If it can be neither made nor opened.
     """
-    import _winapi  # noqa: PLC0415 - there is none elsewhere
-    import msvcrt  # noqa: PLC0415 - there is none elsewhere
-
-    generic_read, share_delete, open_existing = 0x80000000, 0x4, 3
-    handle = _winapi.CreateFile(  # type: ignore[attr-defined,unused-ignore] # Windows only
-        path, generic_read, share_delete, 0, open_existing, 0x80, 0
-    )
-    flags = os.O_RDONLY | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
-    fd: int = msvcrt.open_osfhandle(handle, flags)  # type: ignore[attr-defined,unused-ignore] # Windows only
-    return fd
+    if not os.path.exists(path):  # on Windows, one that another has cannot be opened to make it
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+    with nobody_writes(path):
+        yield
 
 
 @contextmanager

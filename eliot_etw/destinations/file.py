@@ -235,34 +235,10 @@ class FileDestination:
 def open_to_append(path: str) -> int:
     """Open a file so that each write lands at its end, whole, however many processes write."""
     if sys.platform == "win32":
-        return _open_to_append_on_windows(path)
+        from eliot_etw.destinations import _windows_file  # noqa: PLC0415 - for nobody else
+
+        return _windows_file.open_to_append(path)
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o666)
-
-
-def _open_to_append_on_windows(path: str) -> int:
-    """Open a file for appending only: O_APPEND of the C library is a seek and then a write.
-
-    Source:
-        CreateFileW: a handle with FILE_APPEND_DATA but without FILE_WRITE_DATA appends atomically.
-    """
-    import _winapi  # noqa: PLC0415 - there is none elsewhere
-    import msvcrt  # noqa: PLC0415 - there is none elsewhere
-
-    append_data, synchronize = 0x4, 0x100000
-    share_read_write_delete = 0x7
-    open_always, attribute_normal = 4, 0x80
-    handle = _winapi.CreateFile(  # type: ignore[attr-defined,unused-ignore] # Windows only
-        path,
-        append_data | synchronize,
-        share_read_write_delete,
-        0,
-        open_always,
-        attribute_normal,
-        0,
-    )
-    flags = os.O_APPEND | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOINHERIT", 0)
-    fd: int = msvcrt.open_osfhandle(handle, flags)  # type: ignore[attr-defined,unused-ignore] # Windows only
-    return fd
 
 
 def _ends_within_a_line(path: str) -> bool:

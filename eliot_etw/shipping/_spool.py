@@ -16,7 +16,7 @@ from struct import Struct
 from typing import Any, Final, Literal, NamedTuple, Protocol, TypeAlias, final
 from zlib import crc32
 
-from eliot_etw.destinations._exclusive import nobody_writes
+from eliot_etw.destinations._exclusive import only_one_has
 
 WhenFull: TypeAlias = Literal["refuse", "drop_old"]
 
@@ -240,12 +240,9 @@ class DiskSpool:
 
     def _lock(self) -> None:
         """Have the folder for this spool alone, until it is closed or the process is gone."""
-        lock = self._path("lock")
-        if not os.path.exists(lock):  # on Windows, one that another has cannot be opened
-            os.close(os.open(lock, os.O_RDWR | os.O_CREAT, 0o600))
         try:
-            self._files.enter_context(nobody_writes(lock))
-        except (BlockingIOError, PermissionError) as error:
+            self._files.enter_context(only_one_has(self._path("lock")))
+        except BlockingIOError as error:
             msg = (
                 f"The folder of a spool must be free, got {self.folder!r}, which another has. "
                 "Choose a folder for each."

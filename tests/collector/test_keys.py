@@ -78,7 +78,7 @@ def test_folder_is_gone(tmp_path, messages):
     folder.rmdir()
     assert keys.refresh()
     assert keys.name_of(gone) is None
-    with pytest.raises(OSError, match="No such file"):
+    with pytest.raises(FileNotFoundError):
         AllowedKeys(folder)
 
 

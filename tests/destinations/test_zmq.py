@@ -107,6 +107,7 @@ class TestDelivers:
             "system_errors": 0,
         }  # fmt: skip
 
+    @pytest.mark.skipif(not zmq.has("ipc"), reason="no such sockets here")
     def test_ipc(self, make, start, tmp_path):
         """Also through a socket in a folder."""
         collector = start(f"ipc://{tmp_path}/collector")

@@ -364,7 +364,9 @@ class Same(RuleBasedStateMachine):
 
 
 TestSame = Same.TestCase
-TestSame.settings = settings(max_examples=50, stateful_step_count=40, deadline=None)
+TestSame.settings = settings(
+    max_examples=min(50, settings().max_examples), stateful_step_count=40, deadline=None
+)
 
 
 _FAULTY = ("open", "write", "ftruncate", "remove", "lseek", "fdatasync", "fsync")
@@ -448,4 +450,4 @@ class Broken(RuleBasedStateMachine):
 
 
 TestBroken = Broken.TestCase
-TestBroken.settings = settings(max_examples=100, stateful_step_count=40, deadline=None)
+TestBroken.settings = settings(stateful_step_count=40, deadline=None)

@@ -34,6 +34,8 @@ RESOURCE_COMPILER = "x86_64-w64-mingw32-windres"
 DEBIAN_PACKAGES = ("wine", "wine64", "gcc-mingw-w64-x86-64-win32")
 # Its wheels hold the files of python.org's Windows Python, as a game that is shipped needs them.
 PANDA3D = "panda3d==1.10.16"
+# The last release with a wheel for each Python: later ones have one for several, see README.md.
+PYZMQ = "pyzmq==26.4.0"
 # What the tests need, of the packages that setup.cfg names, where they are for Windows; and
 # colorama, which pytest and click need there: pip looks at the requirements as on this system.
 PACKAGES = (
@@ -43,12 +45,15 @@ PACKAGES = (
     "eliot",
     "hypothesis",
     "jsonschema",
+    "msgspec",
     "opentelemetry-exporter-otlp-proto-common",
     "opentelemetry-sdk",
     "orjson",
     "pyetw",
     "pyrsistent",
     "pytest",
+    "PyYAML",
+    PYZMQ,
     "rich",
     "simpleeval",
     "traceloggingdynamic",
