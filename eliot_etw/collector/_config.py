@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -46,8 +45,11 @@ _ROUTE: Final[_settings.Types] = {
     "fields": dict[str, Any],
     "final": bool,
 }
-# What a text about a mistake begins with: where it is.
-_PLACE: Final = re.compile(r"[^\s:]+")
+# How much there may be in a file: an alias of aliases is soon more than memory holds.
+_MOST_PLACES: Final = 100_000
+# What is where a path says, and what listens: two would be in each other's way.
+_FILES: Final = {"file", "jsonlines", "sqlite"}
+_LISTENERS: Final = {"zmq", "zmq_pub"}
 # Files that were put aside, of the default set-up: 2 GB in all.
 _KEEP: Final = 20
 
@@ -89,9 +91,11 @@ class Settings(NamedTuple):
     path: str = ""
     lines: Mapping[str, int] = {}
 
-    def mistake(self, place: str, why: object) -> InvalidSettings:
+    def mistake(self, place: str, why: str) -> InvalidSettings:
         """Make the exception that says what is wrong where."""
-        return _located(f"{place}: {why}", self.path, self.lines)
+        option = inside(place, why.partition(" ")[0])
+        text = inside(place, why) if option in self.lines else f"{place}: {why}"
+        return _located(text, self.path, self.lines)
 
 
 def default_state() -> Path:
@@ -143,14 +147,16 @@ def read_settings(path: Path, state: Path | None = None) -> Settings:
         raise InvalidSettings(msg) from error
     except (_yaml.YAMLError, UnicodeDecodeError) as error:
         raise InvalidSettings(f"{name}:1: not YAML: {error}") from error
+    except RecursionError as error:
+        line = [1, *lines.values()][-1]
+        msg = f"{name}:{line}: not a configuration: too deep, or an anchor within itself."
+        raise InvalidSettings(msg) from error
 
 
 def _located(text: str, path: str, lines: Mapping[str, int]) -> InvalidSettings:
     """Say in which line something is: that of the place that the text begins with."""
-    found = _PLACE.match(text)
-    place = found[0] if found else ""
-    while place and place not in lines:
-        place = re.sub(r"(\.[^.\[\]]*|\[\d+\]|^[^.\[\]]*)$", "", place)
+    places = (each for each in lines if text.startswith(each))
+    place = max((each for each in places if text[len(each)] in ".[: "), key=len, default="")
     return InvalidSettings(f"{path}:{lines.get(place, 1)}: {text}" if path else text)
 
 
@@ -158,18 +164,21 @@ def _value(node: Any, place: str, lines: dict[str, int]) -> Any:
     """Take the value of a node, and note the line of each place in it.
 
     Raises:
-        InvalidSettings: If a key is there twice, or is no text.
+        InvalidSettings: If a key is there twice, or is no text, or a value is none.
     """
     lines.setdefault(place, node.start_mark.line + 1)
+    if len(lines) > _MOST_PLACES:
+        msg = f"{place} must be within the first {_MOST_PLACES:,} values. Write fewer aliases."
+        raise InvalidSettings(msg)
     if isinstance(node, _yaml.SequenceNode):
         return [
             _value(item, inside(place, number), lines) for number, item in enumerate(node.value)
         ]
     if not isinstance(node, _yaml.MappingNode):
-        return _scalar(node)
+        return _scalar(node, place)
     table: dict[str, Any] = {}
     for key_node, value_node in node.value:
-        key = _scalar(key_node) if isinstance(key_node, _yaml.ScalarNode) else key_node
+        key = _scalar(key_node, place) if isinstance(key_node, _yaml.ScalarNode) else key_node
         where = inside(place, str(key))
         lines[where] = key_node.start_mark.line + 1
         if not isinstance(key, str):
@@ -182,13 +191,24 @@ def _value(node: Any, place: str, lines: dict[str, int]) -> Any:
     return table
 
 
-def _scalar(node: Any) -> Any:
-    """Take the value of a single node, as YAML's safe types have it."""
+def _scalar(node: Any, place: str) -> Any:
+    """Take the value of a single node, as YAML's safe types have it.
+
+    Raises:
+        InvalidSettings: If it is not what its tag, or its look, says: such as the 31st of June.
+    """
     loader = _yaml.SafeLoader("")
     try:
-        return loader.construct_object(node, deep=True)
+        value = loader.construct_object(node, deep=True)
+    except (ValueError, LookupError, AttributeError, OverflowError) as error:
+        kind = node.tag.rpartition(":")[2]
+        msg = f"{place} must be valid as {kind}, got {node.value!r}. Put text into quotes."
+        raise InvalidSettings(msg) from error
     finally:
         loader.dispose()
+    if isinstance(value, str) and "\0" in value:
+        raise InvalidSettings(f"{place} must be text without zero bytes, got {value!r}.")
+    return value
 
 
 # ---- to check --------------------------------------------------------------------------------
@@ -216,6 +236,7 @@ def _settings_of(
         for number, item in enumerate(top.get("routes", []))
     ]
     dead_letters = Path(top.get("dead_letters") or folder / "dead-letters.jsonl").expanduser()
+    _check_apart({**inputs, **{inside("sinks", name): spec for name, spec in sinks.items()}})
     http = top.get("http", DEFAULT_HTTP)
     if http is not None:
         address_of(http, "http")
@@ -237,6 +258,28 @@ def _spec(table: object, place: str, kinds: Kinds, lane: _settings.Types) -> Spe
     return Spec(kind, checked, LaneOptions(**served))
 
 
+def _check_apart(specs: Mapping[str, Spec]) -> None:
+    """Refuse two that would use the same file, or listen in the same place.
+
+    Args:
+        specs: All inputs and sinks, by their places.
+    """
+    taken: dict[str, str] = {}
+    for place, spec in specs.items():
+        if spec.kind in _FILES:
+            option, what = "path", os.path.realpath(Path(spec.options["path"]).expanduser())
+        elif spec.kind in _LISTENERS and "endpoint" in spec.options:
+            option, what = "endpoint", spec.options["endpoint"]
+        else:
+            continue
+        where = inside(place, option)
+        first = taken.setdefault(what, where)
+        # Any free port is another one each time.
+        if first != where and not what.endswith((":*", ":0")):
+            given = spec.options[option]
+            raise InvalidSettings(f"{where} must be another one than {first}, got {given!r}.")
+
+
 def _constructor(kind: str, place: str, kinds: Kinds) -> Callable[..., Any]:
     """Find what makes a kind."""
     try:
@@ -244,7 +287,7 @@ def _constructor(kind: str, place: str, kinds: Kinds) -> Callable[..., Any]:
     except KeyError:
         msg = f"{place} must be one of {', '.join(kinds.names())}, got {kind!r}."
         raise InvalidSettings(msg) from None
-    except (ImportError, AttributeError) as error:
+    except Exception as error:  # what a user's module raises when it is imported
         raise InvalidSettings(f"{place}: {kind!r} cannot be imported: {error}") from error
 
 

@@ -61,7 +61,9 @@ class Collector:
         with ExitStack() as undo:
             settings.state.mkdir(parents=True, exist_ok=True)
             undo.enter_context(own(settings.state / "lock"))
-            (settings.state / "pid").write_text(f"{os.getpid()}\n")
+            pid = settings.state / "pid"
+            undo.callback(pid.unlink, missing_ok=True)
+            pid.write_text(f"{os.getpid()}\n")
             self._dead_letters = _made(
                 settings, "dead_letters", DeadLetters, settings.dead_letters
             )
@@ -141,13 +143,17 @@ class Collector:
             try:
                 self._change(settings)
             except InvalidSettings:
-                self._counts["failed_reloads"] += 1
                 self._restore(old)
                 raise
             self.settings = settings
             self._counts["reloads"] += 1
         log_message("collector:reloaded", **self.where())
         self._tell_of_orphans()
+
+    def tell_of_failed_reload(self, why: str) -> None:
+        """Say that other settings were wanted, and do not count."""
+        self._counts["failed_reloads"] += 1
+        log_message("collector:not_reloaded", log_level="error", reason=why)
 
     def _restore(self, old: Settings) -> None:
         """Make it what it was, after other settings could not be."""
@@ -227,6 +233,8 @@ class Collector:
             if not gauges["up"]:
                 problems.append(f"sink {name} is down")
         for place, each in inputs.items():
+            if problem := getattr(each, "problem", ""):
+                problems.append(f"{place}: {problem}")
             figures += _figures("input", each.stats(), {"input": place})
         return Report(problems, figures)
 

@@ -83,7 +83,12 @@ class HttpServer:
     """
 
     def __init__(self, address: tuple[str, int], report: Callable[[], Report]) -> None:
-        self._server = _Server(address, _handler(report))
+        try:
+            self._server = _Server(address, _handler(report))
+        except OSError as error:
+            where = ":".join(map(str, address))
+            msg = f"cannot listen at {where}: {error.strerror}. Say another host:port, or null"
+            raise OSError(error.errno, msg) from error
         self.address: tuple[str, int] = self._server.server_address[:2]  # type: ignore[assignment] # of TCP
         thread = Thread(target=self._server.serve_forever, name="eliot_etw http", daemon=True)
         thread.start()
@@ -132,13 +137,17 @@ def _handler(report: Callable[[], Report]) -> type[BaseHTTPRequestHandler]:
         timeout = _TIMEOUT_S
 
         def do_GET(self) -> None:
-            if self.path == "/healthz":
+            path = self.path.partition("?")[0]
+            if path == "/healthz":
                 problems = report().problems
                 self._say(503 if problems else 200, "\n".join(problems or ["ok"]) + "\n")
-            elif self.path == "/metrics":
+            elif path == "/metrics":
                 self._say(200, exposition(report().figures))
             else:
                 self._say(404, "There are /healthz and /metrics.\n")
+
+        def do_HEAD(self) -> None:
+            self.do_GET()
 
         def _say(self, status: int, text: str) -> None:
             content = text.encode()
@@ -146,7 +155,8 @@ def _handler(report: Callable[[], Report]) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(content)))
             self.end_headers()
-            self.wfile.write(content)
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
         def log_message(self, *_: Any) -> None:
             """Say nothing: it is asked every few seconds."""

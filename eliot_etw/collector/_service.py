@@ -10,7 +10,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
-from eliot_etw import add_destinations, log_message, remove_destination
+from eliot_etw import add_destinations, remove_destination
 from eliot_etw._levels import WARNING, level_of, type_of
 from eliot_etw._names import PLACE_FIELDS
 from eliot_etw._safe import safe_str
@@ -87,7 +87,7 @@ def _reload(collector: Collector, read: Callable[[], Settings]) -> None:
     try:
         collector.reload(read())
     except (InvalidSettings, OSError) as error:
-        log_message("collector:not_reloaded", log_level="error", reason=safe_str(error))
+        collector.tell_of_failed_reload(safe_str(error))
 
 
 @contextmanager

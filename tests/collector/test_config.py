@@ -120,6 +120,25 @@ def test_least(read, tmp_path):
         (17, "sinks.archive is there twice", "  store:", "  archive:"),
         (21, "not YAML: ", "routes:", "routes: ["),
         (17, "sinks.5 must be a name, got 5", "  store:", "  5:"),
+        (
+            14,
+            "sinks.archive.compress must be valid as int, got 'gz'. Put text into quotes",
+            "gz",
+            "!!int gz",
+        ),
+        (15, "sinks.archive.required must be valid as bool, got 'x'", "false", "!!bool x"),
+        (3, "http must be valid as timestamp, got '2026-06-31'", "127.0.0.1:9000", "2026-06-31"),
+        (6, "inputs[0].endpoint must be valid as timestamp, got 'x'", "tcp:", "!!timestamp x #"),
+        (1, "state must be text without zero bytes", "/var/lib/eliot-etw", r'"a\0b"'),
+        (12, "not a configuration: too deep, or an anchor wi", "/var/log/all", "&a [*a] #"),
+        (19, "sinks.store.path must be another one than sinks.arch", "store.sqlite", "all.jsonl"),
+        (12, "sinks.archive.path must be another one than inputs[1].p", "all.jsonl", "app.log"),
+        (
+            8,
+            "inputs[1].endpoint must be another one than inp",
+            "file\n    path: /var/log/app.log",
+            "zmq\n    endpoint: tcp://127.0.0.1:5555",
+        ),
     ],
 )
 def test_mistakes(read, tmp_path, line, words, old, new):
@@ -138,6 +157,45 @@ def test_nothing(read, text):
     """A configuration without inputs or sinks is none; tags of Python are nothing."""
     with pytest.raises(InvalidSettings, match=r"collector\.yaml:\d+: "):
         read(text)
+
+
+def test_odd_names(read, tmp_path):
+    """The line is that of a sink whose name has dots, colons and spaces, too."""
+    text = (
+        'inputs: [{kind: zmq}]\nsinks:\n  a: {kind: sqlite, path: x}\n  "a: b. c":\n    kind: sq\n'
+    )
+    with pytest.raises(InvalidSettings, match=r"yaml:5: sinks.a: b. c.kind must be one of"):
+        read(text)
+
+
+def test_any_free_port(read):
+    """Two may listen at any free port each."""
+    zmq = '{kind: zmq, endpoint: "tcp://127.0.0.1:*"}'
+    settings = read(f"inputs: [{zmq}, {zmq}]\nsinks: {{a: {{kind: sqlite, path: x}}}}\n")
+    assert len(settings.inputs) == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "[" * 2_000,
+        "\n".join(
+            ["a0: &a0 [1,1]", *(f"a{n}: &a{n} [*a{n - 1},*a{n - 1}]" for n in range(1, 40))]
+        ),
+    ],
+)
+def test_too_much(read, text):
+    """A file that is too deep, or becomes ever larger, is a mistake like others."""
+    with pytest.raises(InvalidSettings, match=r"yaml:\d+: "):
+        read(text)
+
+
+def test_line_of_an_option():
+    """What cannot be made is told with the line of the option that it speaks of."""
+    lines = {"sinks.a": 3, "sinks.a.keep": 5}
+    settings = default_settings(Path())._replace(path="x", lines=lines)
+    assert str(settings.mistake("sinks.a", "keep must be")) == "x:5: sinks.a.keep must be"
+    assert str(settings.mistake("sinks.a", "no room")) == "x:3: sinks.a: no room"
 
 
 def test_not_there(tmp_path):

@@ -3,7 +3,7 @@
 import socket
 import threading
 from urllib.error import HTTPError
-from urllib.request import urlopen
+from urllib.request import Request, urlopen
 
 import pytest
 
@@ -60,6 +60,22 @@ def test_health(server, report):
     assert get(server, "/healthz") == (200, "ok\n")
     report.problems.append("sink a is down")
     assert get(server, "/healthz") == (503, "sink a is down\n")
+
+
+def test_of_others(server):
+    """Others ask with a query, or for the head only."""
+    assert get(server, "/healthz?from=a") == (200, "ok\n")
+    host, port = server.address
+    with urlopen(Request(f"http://{host}:{port}/metrics", method="HEAD"), timeout=30) as answer:
+        assert int(answer.headers["Content-Length"]) > 0
+        assert answer.read() == b""
+
+
+def test_taken(server):
+    """Where it cannot listen is said, and what to do."""
+    host, port = server.address
+    with pytest.raises(OSError, match=rf"cannot listen at {host}:{port}: .* Say another"):
+        HttpServer(server.address, lambda: Report([], []))
 
 
 def test_elsewhere(server):

@@ -262,14 +262,17 @@ class TestOrders:
         assert numbers_in(tmp_path / "new.jsonl") == [*range(11, 21)]
         assert numbers_in(tmp_path / "lines.jsonl") == [*range(1, 21)]
 
-    def test_broken_configuration(self, both, shipper, tmp_path):
+    @pytest.mark.parametrize("mistake", ["pathh: x", "keep_s: !!int x", "keep_s: -1"])
+    def test_broken_configuration(self, both, shipper, tmp_path, mistake):
         """A mistake is told with its line, and the old configuration stays."""
         both.start()
         text = both.config.read_text()
-        both.config.write_text(text.replace("kind: sqlite", "kind: sqlite\n    pathh: x"))
+        both.config.write_text(text.replace("kind: sqlite", f"kind: sqlite\n    {mistake}"))
         both.program.send_signal(signal.SIGHUP)
         line = text[: text.index("kind: sqlite")].count("\n") + 2
-        wait_until(lambda: f"{both.config}:{line}: sinks.store.pathh" in both.text())
+        option = mistake.partition(":")[0]
+        wait_until(lambda: f"{both.config}:{line}: sinks.store.{option}" in both.text())
+        wait_until(lambda: both.figures()["failed_reloads_total"] == 1)
         sender = shipper(both.endpoint)
         sender.greet()
         sender.ship(lines_of(10))

@@ -41,6 +41,9 @@ class Input(Protocol):
     work.
 
     What it delivers is checked by who takes it: lines that are no JSON objects are put aside.
+
+    One that has an attribute `problem`, a text, is not well while that is not empty; one that has
+    an attribute `endpoint` is told of by that.
     """
 
     def start(self, deliver: Deliver, folder: Path) -> None:

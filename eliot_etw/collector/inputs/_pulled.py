@@ -10,7 +10,8 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any, Final
 
-from eliot_etw import write_traceback
+from eliot_etw import log_message, write_traceback
+from eliot_etw._safe import safe_str
 from eliot_etw.collector.inputs import Batch, Deliver
 
 # So many bytes may be delivered and not settled.
@@ -26,6 +27,9 @@ class PulledInput(ABC):
 
     After a failure it begins again: the engine gives what was not acknowledged once more, under
     the same numbers.
+
+    Attributes:
+        problem: What is wrong with the engine; empty, while all is well.
     """
 
     # What the engine raises if it cannot be reached.
@@ -38,6 +42,7 @@ class PulledInput(ABC):
         self._under_way: deque[tuple[int, Any, Event]] = deque()
         self._counts = dict.fromkeys(("messages", "held_back", "failures"), 0)
         self._thread: Thread | None = None
+        self.problem = ""
 
     @abstractmethod
     def _begin(self) -> None:
@@ -94,15 +99,26 @@ class PulledInput(ABC):
                     has_begun = True
                 self._step()
                 pause_s = _FIRST_PAUSE_S
+                self._tell("")
                 continue
-            except self._errors:
-                pass
-            except Exception:  # noqa: BLE001 - whatever it is, the other inputs are not to suffer
+            except self._errors as error:
+                self._tell(safe_str(error))
+            except Exception as error:  # noqa: BLE001 - whatever it is, the other inputs are not to suffer
                 write_traceback()
+                self._tell(safe_str(error))
             self._counts["failures"] += 1
             has_begun = False
             self._stopping.wait(pause_s)
             pause_s = min(2 * pause_s, _LONGEST_PAUSE_S)
+
+    def _tell(self, problem: str) -> None:
+        """Say when it begins to fail, and when that is over."""
+        if problem and not self.problem:
+            name = type(self).__name__
+            log_message("collector:input_is_down", log_level="error", name=name, reason=problem)
+        elif self.problem and not problem:
+            log_message("collector:input_is_back", name=type(self).__name__)
+        self.problem = problem
 
     def _step(self) -> None:
         """Read some more, and deliver it."""

@@ -11,6 +11,8 @@ pytest.importorskip("msgspec")
 pytest.importorskip("yaml")
 pytest.importorskip("zmq")
 
+from eliot_etw import add_destinations, remove_destination
+from eliot_etw.collector.inputs._pulled import PulledInput
 from eliot_etw.destinations import NatsDestination, RedisDestination, ZmqDestination
 from eliot_etw.sources import NatsSource, RedisSource
 from tests import _services
@@ -74,6 +76,46 @@ def kill_while(collector, size):
         wait_until(lambda enough=enough: size() >= enough, 120)
         collector.kill()
         collector.start()
+
+
+class FailingInput(PulledInput):
+    """Reads nothing, from what is there or not."""
+
+    def __init__(self):
+        super().__init__()
+        self.is_there = False
+
+    def _begin(self):
+        if not self.is_there:
+            raise OSError("nobody there")
+
+    def _read(self, wait_s):
+        time.sleep(wait_s)
+        return ()
+
+    def _acknowledge(self, settled):
+        """Take no notice."""
+
+    def _end(self):
+        """Have nothing to close."""
+
+
+def test_tells(tmp_path):
+    """An engine that is not there is told of, once, and that it is back."""
+    messages = []
+    add_destinations(messages.append)
+    failing = FailingInput()
+    failing.start(lambda batch, done: True, tmp_path)
+    try:
+        wait_until(lambda: failing.stats()["failures"] > 1)
+        assert failing.problem == "nobody there"
+        failing.is_there = True
+        wait_until(lambda: not failing.problem)
+    finally:
+        failing.close(30)
+        remove_destination(messages.append)
+    kinds = [m["message_type"] for m in messages if m["message_type"].startswith("collector:")]
+    assert kinds == ["collector:input_is_down", "collector:input_is_back"]
 
 
 @posix
