@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from _thread import allocate_lock, get_ident
+from collections.abc import Callable
 from types import TracebackType
 from typing import Final, final
 from weakref import WeakSet
@@ -18,17 +19,35 @@ class ForkLock:
 
     A child that was forked meanwhile would wait for them for ever, as nobody there has them. In
     the child, this one is to be made anew.
+
+    Attributes:
+        owner: The thread that has it, if any has; a fork is none.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, after_fork: Callable[[], object] = lambda: None) -> None:
+        """Make one that is free; `after_fork` is called in the parent when it is free again."""
+        self.owner: int | None = None
+        self._after_fork = after_fork
         self._lock = allocate_lock()
-        self._owner: int | None = None
         self._forking: int | None = None
         _all.add(self)
 
+    def take(self) -> bool:
+        """Take it, unless somebody has it; say so. Whoever has taken it is to `release` it."""
+        thread = get_ident()
+        if not self._lock.acquire(blocking=False):
+            return False
+        self.owner = thread
+        return True
+
+    def release(self) -> None:
+        """Let others have it."""
+        self.owner = None
+        self._lock.release()
+
     def __enter__(self) -> None:
         self._lock.acquire()
-        self._owner = get_ident()
+        self.owner = get_ident()
 
     def __exit__(
         self,
@@ -36,13 +55,12 @@ class ForkLock:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._owner = None
-        self._lock.release()
+        self.release()
 
     def _before_fork(self) -> None:
         """Wait until nothing is done under it."""
         thread = get_ident()
-        if thread != self._owner and self._lock.acquire(timeout=_TIMEOUT_S):
+        if thread != self.owner and self._lock.acquire(timeout=_TIMEOUT_S):
             # Several threads may fork at the same time, and only one of them has the lock.
             self._forking = thread
 
@@ -51,6 +69,7 @@ class ForkLock:
         if self._forking == get_ident():
             self._forking = None
             self._lock.release()
+            self._after_fork()
 
 
 _all: WeakSet[ForkLock] = WeakSet()

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import os
 import sys
-from _thread import allocate_lock, get_ident
+from _thread import get_ident
 from collections.abc import Sequence
 from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, TypeAlias
-from weakref import WeakSet
 
 from orjson import dumps
 
 from eliot_etw._counter import Counter
 from eliot_etw._json import LINE_OPTIONS, decode_line
 from eliot_etw._logger import DESTINATIONS
+from eliot_etw.destinations._fork_lock import ForkLock
 from eliot_etw.destinations._queued import Queued, WhenFull
 from eliot_etw.destinations._wrapper import Wrapper, as_it_is, finish_at_exit
 from eliot_etw.destinations.file import FileDestination
@@ -24,8 +23,6 @@ from eliot_etw.typing import Destination, MessageDict
 # How many lines a file gets with one write, and how many messages anything else at a time.
 _MOST_LINES: Final = 4096
 _MOST_MESSAGES: Final = 64
-# How long a fork waits for the writer to be between two writes.
-_FORK_TIMEOUT_S: Final = 1.0
 
 _Failure: TypeAlias = tuple[MessageDict, Any]
 
@@ -84,7 +81,6 @@ class BackgroundDestination(Queued, Wrapper):
         self.is_leaf = True
         self._file = inner if isinstance(inner, FileDestination) else None
         self._forget()
-        _all.add(self)
         finish_at_exit(self)
 
     def _forget(self) -> None:
@@ -93,15 +89,13 @@ class BackgroundDestination(Queued, Wrapper):
         self._delivered = 0
         self._failed = Counter()
         self._reentrant = Counter()
-        # Held by whoever takes from the queue and delivers. Nobody waits for it without a bound.
-        self._delivering = allocate_lock()
+        # Held by whoever takes from the queue and delivers. Only a fork waits for it.
+        self._delivering = ForkLock(self._deliver_late)
         self._under_way = 0
-        self._deliverer: int | None = None
-        self._forking: int | None = None
 
     def __call__(self, message: MessageDict) -> None:
         """Queue a message. Never raises, and waits only if the queue is full."""
-        if self._inner_may_log and get_ident() == self._deliverer:
+        if self._inner_may_log and get_ident() == self._delivering.owner:
             self._reentrant.add()
             return
         queue = self._queue
@@ -137,7 +131,7 @@ class BackgroundDestination(Queued, Wrapper):
         """Deliver what is queued, unless somebody is at it; say whether there was anything."""
         found = False
         # Who finds the lock taken may go: its holder looks for messages again after releasing it.
-        while self._queue and self._delivering.acquire(blocking=False):
+        while self._queue and self._delivering.take():
             try:
                 failed = self._deliver_some()
             finally:
@@ -149,14 +143,17 @@ class BackgroundDestination(Queued, Wrapper):
         self._tell_of_dropped()
         return found
 
+    def _deliver_late(self) -> None:
+        """After a fork, deliver what was queued meanwhile, if there is no writer that will."""
+        if self._is_over:
+            self._deliver_all()
+
     def _deliver_some(self) -> list[_Failure]:
         """Deliver some of the queue; count what failed, and return it."""
-        self._deliverer = get_ident()
         try:
             return self._send_some() if self._file is None else self._write_some(self._file)
         finally:
             self._under_way = 0
-            self._deliverer = None
 
     def _write_some(self, file: FileDestination) -> list[_Failure]:
         """Write as many lines to a file as it takes at once."""
@@ -201,9 +198,8 @@ class BackgroundDestination(Queued, Wrapper):
     def _tell_of_dropped(self) -> None:
         """Tell the destination inside what was dropped, now and then; it must not go unnoticed."""
         dropped = self._dropped_before()
-        if not dropped or not self._delivering.acquire(blocking=False):
+        if not dropped or not self._delivering.take():
             return
-        self._deliverer = get_ident()
         try:
             self._send(self._report_of(dropped))
             self._told += dropped
@@ -211,7 +207,6 @@ class BackgroundDestination(Queued, Wrapper):
             pass
         finally:
             self._told_at = monotonic()
-            self._deliverer = None
             self._delivering.release()
 
     # ---- the end -------------------------------------------------------------------------------
@@ -266,37 +261,3 @@ class BackgroundDestination(Queued, Wrapper):
             "dropped": self._dropped.value,
             "dropped_as_reentrant": self._reentrant.value,
         }
-
-    # ---- forks ---------------------------------------------------------------------------------
-
-    def _before_fork(self) -> None:
-        """Wait until the destination inside is not being called: it may hold locks meanwhile."""
-        thread = get_ident()
-        if thread != self._deliverer and self._delivering.acquire(timeout=_FORK_TIMEOUT_S):
-            # Several threads may fork at the same time, and only one of them has the lock.
-            self._forking = thread
-
-    def _after_fork_in_parent(self) -> None:
-        """Go on."""
-        if self._forking == get_ident():
-            self._forking = None
-            self._delivering.release()
-            if self._is_over:
-                self._deliver_all()
-
-
-_all: WeakSet[BackgroundDestination] = WeakSet()
-
-
-def _before_fork() -> None:
-    for each in list(_all):
-        each._before_fork()
-
-
-def _after_fork_in_parent() -> None:
-    for each in list(_all):
-        each._after_fork_in_parent()
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent)

@@ -68,3 +68,38 @@ def test_within():
         fork()
     with lock:
         pass
+
+
+def test_by_several_threads(monkeypatch):
+    """Threads that fork at the same time leave it free: who got it for the fork gives it back."""
+    monkeypatch.setattr(_fork_lock, "_TIMEOUT_S", 0.01)
+    lock = ForkLock()
+    lock._before_fork()
+    other = threading.Thread(target=lambda: (lock._before_fork(), lock._after_fork_in_parent()))
+    other.start()
+    other.join(30)
+    assert not lock.take()
+    lock._after_fork_in_parent()
+    assert lock.take()
+
+
+def test_taken():
+    """Only who finds it free gets it, and no fork comes while that one has it."""
+    lock, taken = ForkLock(), []
+    assert lock.take()
+    assert lock.owner == threading.get_ident()
+    other = threading.Thread(target=lambda: taken.append(lock.take()))
+    other.start()
+    other.join(30)
+    assert taken == [False]
+    lock.release()
+    assert lock.owner is None
+    assert lock.take()
+
+
+def test_after_a_fork():
+    """In the parent, who made it hears of the fork when it is free again."""
+    heard = []
+    lock = ForkLock(lambda: heard.append(lock.take()))
+    fork()
+    assert heard == [True]
