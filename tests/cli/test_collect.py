@@ -2,6 +2,8 @@
 
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -54,6 +56,33 @@ def test_says_where(start, config, tmp_path):
     program.send_signal(signal.SIGTERM)
     assert wait_until(lambda: program.poll() is not None)
     assert program.returncode == 0
+
+
+ENDS_ITSELF = """
+import signal, sys, threading
+from eliot_etw.cli import main
+
+def end():
+    sys.stdin.readline()
+    signal.raise_signal(getattr(signal, "SIGBREAK", signal.SIGINT))
+
+threading.Thread(target=end, daemon=True).start()
+sys.exit(main())
+"""
+
+
+def test_ends_at_a_key(config, tmp_path):
+    """Ctrl-Break of Windows, and Ctrl-C elsewhere, end it in order."""
+    state = tmp_path / "state"
+    command = (sys.executable, "-c", ENDS_ITSELF, "collect", "--config", config, "--state", state)
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+    ) as program:
+        said = [program.stderr.readline() for _ in range(4)]
+        assert b"/healthz" in said[3]
+        program.communicate(b"\n", timeout=60)
+        assert program.returncode == 0
+    assert "collector:stopped" in (state / "collector.log").read_text("utf-8")
 
 
 def test_default_state(start, tmp_path):

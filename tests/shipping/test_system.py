@@ -13,6 +13,7 @@ pytest.importorskip("msgspec")
 pytest.importorskip("yaml")
 pytest.importorskip("click")
 
+from eliot_etw.collector._keys import make_keys
 from eliot_etw.destinations import LevelFilter, ZmqDestination
 from tests.collector._processes import CollectorProcess, wait_until
 
@@ -55,6 +56,18 @@ def service(tmp_path):
 def run(*command):
     """Run a command of ours to its end."""
     subprocess.run([*ELIOT_ETW, *command], check=True, timeout=60, capture_output=True)
+
+
+def message_of(who, number):
+    """Make a message that tells who logged it."""
+    return {
+        "task_uuid": who,
+        "task_level": [number],
+        "timestamp": 1.5,
+        "message_type": "test:message",
+        "who": who,
+        "number": number,
+    }
 
 
 def stored(folder):
@@ -153,6 +166,20 @@ class TestFaults:
         expected |= {f"{name}.child{n}": [*range(1, 501)] for name in "abcd" for n in range(3)}
         assert {who: sorted(numbers) for who, numbers in stored(tmp_path).items()} == expected
 
+    def test_collector_is_killed(self, service, tmp_path):
+        """Killed in mid-stream, it has each message once when it was started again."""
+        collector = service()
+        destination = ZmqDestination(collector.endpoint, block_timeout_s=60, heartbeat_s=0.5)
+        for number in range(1, 3_001):
+            destination(message_of("here", number))
+            if number == 1_500:
+                wait_until((tmp_path / "lines.jsonl").exists)
+                collector.kill()
+                collector.start()
+        assert destination.flush(60)
+        destination.close()
+        assert stored(tmp_path) == {"here": [*range(1, 3_001)]}
+
     @posix
     def test_sender_is_killed(self, service, tmp_path):
         """All that a process had got rid of when it was killed is stored, once, in the end."""
@@ -177,7 +204,7 @@ class TestKeys:
         """Only who has a key that the collector knows; and it learns new ones while it runs."""
         (tmp_path / "allowed").mkdir()
         for name in ("collector", "shop", "stranger"):
-            run("keys", "new", name, "--folder", str(tmp_path))
+            make_keys(tmp_path, name)
         (tmp_path / "shop.key").rename(tmp_path / "allowed" / "shop.key")
         collector = service(
             f"    keys: {tmp_path}/allowed\n    secret_key: {tmp_path}/collector.key_secret"
@@ -191,16 +218,7 @@ class TestKeys:
             for name in ("shop", "stranger")
         )
         for who, destination in (("shop", shop), ("stranger", stranger)):
-            destination(
-                {
-                    "task_uuid": who,
-                    "task_level": [1],
-                    "timestamp": 1.5,
-                    "message_type": "test:message",
-                    "who": who,
-                    "number": 1,
-                }
-            )
+            destination(message_of(who, 1))
         assert shop.flush(30)
         assert not stranger.flush(1)
         (tmp_path / "stranger.key").rename(tmp_path / "allowed" / "stranger.key")
