@@ -144,7 +144,7 @@ class Pipeline:
 
     def _give(self, routes: Routes, batch: Batch, done: Callable[[], object]) -> bool:
         """Give a sound batch to the lanes that it is for."""
-        parts = routes.split(batch) if len(batch) else {}
+        parts, left_out = routes.split(batch) if len(batch) else ({}, 0)
         chosen: list[tuple[Lane, Batch]] = [
             (self._lanes[name], part) for name, part in parts.items()
         ]
@@ -161,8 +161,7 @@ class Pipeline:
         if taken:
             self.counts["taken"] += len(batch)
             self.counts["taken_bytes"] += batch.size
-            if not parts:
-                self.counts["without_route"] += len(batch)
+            self.counts["without_route"] += left_out
             if not required:
                 done()
         return taken

@@ -66,6 +66,18 @@ def _field(message: Mapping[str, Any], name: str) -> object:
     return value
 
 
+class Split(NamedTuple):
+    """What becomes of a batch.
+
+    Attributes:
+        parts: What is for each sink, by name; sinks that get nothing are left out.
+        left_out: How many messages go to none.
+    """
+
+    parts: dict[str, Batch]
+    left_out: int
+
+
 @final
 class Routes:
     """All rules together.
@@ -80,20 +92,25 @@ class Routes:
         self._routes = routes or (Route(self._sinks),)
         self._is_plain = len(self._routes) == 1 and self._routes[0].fits_all
 
-    def split(self, batch: Batch) -> dict[str, Batch]:
-        """Say what of a batch goes to which sink; sinks that get nothing are left out."""
+    def split(self, batch: Batch) -> Split:
+        """Say what of a batch goes to which sink."""
         if self._is_plain:
-            return dict.fromkeys(self._routes[0].to, batch)
+            to = self._routes[0].to
+            return Split(dict.fromkeys(to, batch), 0 if to else len(batch))
         wanted = {name: [False] * len(batch) for name in self._sinks}
+        left_out = 0
         for index, entry in enumerate(batch):
+            goes = False
             for route in self._routes:
                 if route.fits(entry):
                     for name in route.to:
-                        wanted[name][index] = True
+                        wanted[name][index] = goes = True
                     if route.final:
                         break
-        return {
+            left_out += not goes
+        parts = {
             name: batch if all(chosen) else batch.only(chosen)
             for name, chosen in wanted.items()
             if any(chosen)
         }
+        return Split(parts, left_out)

@@ -78,6 +78,14 @@ def test_no_way(pipeline, open_with, routes):
     assert pipeline.counts["without_route"] == 10
 
 
+def test_some_go_nowhere(pipeline, open_with):
+    """What goes nowhere is counted, too, if others of its batch go somewhere."""
+    sinks = open_with([Route(("a",), fields={"number": 3})], a={})
+    assert pipeline.take(batch(), lambda: None)
+    wait_until(lambda: sinks["a"].numbers == [3])
+    assert pipeline.counts["without_route"] == 9
+
+
 def test_only_to_one_that_is_not_required(pipeline, open_with):
     """What goes only to sinks that are not required is done at once."""
     sinks = open_with(a={"required": False})

@@ -23,7 +23,7 @@ def split(*routes):
     batch = Batch(lines, [Origin("s", [1, 2, 3])])
     return {
         name: [entry.message["n"] for entry in part]
-        for name, part in Routes(routes, ["a", "b"]).split(batch).items()
+        for name, part in Routes(routes, ["a", "b"]).split(batch).parts.items()
     }
 
 
