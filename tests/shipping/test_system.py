@@ -102,8 +102,13 @@ destination = ZmqDestination(
 )
 add_destinations(destination)
 
+# Before these numbers the threads wait for whoever started us to say that they may go on.
+gates = {number: threading.Event() for number in (1_251, 2_501, 3_751)}
+
 def work(who, count):
     for number in range(1, count + 1):
+        if number in gates:
+            gates[number].wait()
         log_message("test:message", who=who, number=number)
         if number % 100 == 0:
             time.sleep(0.02)
@@ -116,6 +121,9 @@ for child in range(3):
     if not os.fork():
         work(f"{name}.child{child}", 500)
         sys.exit()
+for gate in gates.values():
+    sys.stdin.readline()
+    gate.set()
 for child in range(3):
     assert os.wait()[1] == 0
 for thread in threads:
@@ -143,19 +151,26 @@ class TestFaults:
     def test_rolling_restart(self, service, tmp_path):
         """Four programs with threads and children log while the collector is killed, twice."""
         collector = service()
+        lines = tmp_path / "lines.jsonl"
+        before = lines.stat().st_size
         programs = [
             subprocess.Popen(
                 [sys.executable, "-c", PROGRAM, collector.endpoint, name, spool],
+                stdin=subprocess.PIPE,
                 stderr=subprocess.PIPE,
                 text=True,
             )
             for name, spool in [("a", ""), ("b", ""), ("c", tmp_path / "s"), ("d", tmp_path / "s")]
         ]
         for end in (collector.kill, collector.stop, collector.kill):
-            before = len(stored(tmp_path)) if (tmp_path / "lines.jsonl").exists() else 0
-            wait_until(lambda before=before: len(stored(tmp_path)) >= min(before + 1, 16))
+            # With the first lines that are new, so that the rest is under way.
+            wait_until(lambda before=before: lines.stat().st_size > before)
             end()
             collector.start()
+            before = lines.stat().st_size
+            for program in programs:
+                program.stdin.write("\n")
+                program.stdin.flush()
         for program in programs:
             _, error = program.communicate(timeout=120)
             assert (program.returncode, error) == (0, "")
