@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from datetime import date, time
 from enum import Enum
 from json.encoder import encode_basestring, encode_basestring_ascii
+from math import isfinite
 from threading import local
 from typing import Any
 
@@ -95,6 +96,20 @@ def value_text(value: Any, default: JsonDefault) -> str:
         return orjson.dumps(value, None, VALUE_OPTIONS).decode()
     except TypeError:
         return "".join(_Pieces(default).of(value))
+
+
+def json_float(number: float) -> float | str:
+    """Return a float as the JSON of Protocol Buffers has it: NaN and the infinities as text.
+
+    >>> json_float(0.5), json_float(float("-inf")), json_float(float("nan"))
+    (0.5, '-Infinity', 'NaN')
+
+    Returns:
+        What Python's `float` reads back.
+    """
+    if isfinite(number):
+        return number
+    return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(number), "NaN")
 
 
 def in_ascii(line: bytes) -> str:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from typing import Final
 
-_LOCAL = re.compile(r"(ipc|inproc)://.+|tcp://(127\.\d+\.\d+\.\d+|localhost|\[::1\]):(\d+|\*)")
+from eliot_etw.destinations._zmq_link import LOOPBACK
+
+_LOCAL: Final = re.compile(rf"(ipc|inproc)://.+|tcp://({LOOPBACK.pattern}):(\d+|\*)", re.ASCII)
 
 
 def is_local(endpoint: str) -> bool:

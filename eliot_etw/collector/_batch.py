@@ -19,6 +19,9 @@ from eliot_etw.typing import MessageDict
 # Two contents of one place are told apart by so much of a hash.
 _DIGEST_BYTES = 8
 
+# What every store has room for.
+_MOST_LEVEL: Final = (1 << 31) - 1
+
 
 class Origin(NamedTuple):
     """Where consecutive lines of a batch come from.
@@ -82,10 +85,11 @@ class Head(Struct, gc=False, frozen=True):
 
     @property
     def level(self) -> int:
-        """Its level, on the scale of `logging`."""
+        """Its level, on the scale of `logging`, as far as an integer of 32 bits holds it."""
         if self.action_type:
             return level_of({ACTION_TYPE: self.action_type, ACTION_STATUS: self.action_status})
-        return level_of({MESSAGE_TYPE: self.message_type, LOG_LEVEL: self.log_level})
+        level = level_of({MESSAGE_TYPE: self.message_type, LOG_LEVEL: self.log_level})
+        return max(-_MOST_LEVEL, min(level, _MOST_LEVEL))
 
     @property
     def has_place(self) -> bool:

@@ -16,12 +16,14 @@ from eliot_etw.shipping._protocol import MAX_FRAME_BYTES
 
 KeyOrFile: TypeAlias = "str | bytes | os.PathLike[str]"
 
+LOOPBACK: Final = re.compile(r"127(?:\.\d{1,3}){3}|localhost|\[::1\]", re.ASCII)
+"""What this machine is called in addresses that no other can reach."""
+
 _TCP: Final = re.compile(
     r"tcp://(?:[^;/]+;)?(\[[0-9a-fA-F:.%\w]+\]|[^:/\[\]]+):(\d{1,5})", re.ASCII
 )
 # Systems differ in how long the name of a socket may be; this much all of them take.
 _IPC: Final = re.compile(r"ipc://.{1,100}")
-_LOOPBACK: Final = re.compile(r"127(\.\d{1,3}){3}|localhost|\[::1\]", re.ASCII)
 # As ZeroMQ writes keys of 32 bytes.
 _KEY_LENGTH: Final = 40
 _MOST_PORT: Final = 65_535
@@ -90,7 +92,7 @@ def address_of(
         if keys is not None:
             msg = f"keys must come with a server_key, got none for {endpoint!r}. "
             raise ValueError(f"{msg}Pass the public key of the collector too.")
-        if not unencrypted and tcp is not None and not _LOOPBACK.fullmatch(tcp[1]):
+        if not unencrypted and tcp is not None and not LOOPBACK.fullmatch(tcp[1]):
             msg = (
                 f"endpoint must be on this machine while there are no keys, got {endpoint!r}. "
                 "Pass server_key and keys, which `eliot-etw keys new NAME` makes; or say "

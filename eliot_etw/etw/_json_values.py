@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from datetime import datetime, timedelta
 from ipaddress import IPv4Address, IPv6Address
-from math import isfinite
 from typing import Any, Final
 from uuid import UUID
 
+from eliot_etw._json import json_float
 from eliot_etw._safe import name_beside
 from eliot_etw.etw._records import TICKS_PER_SECOND
 from eliot_etw.etw._values import FileTime, SystemTime
@@ -65,13 +65,6 @@ def _text(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode()
 
 
-def _float(number: float) -> float | str:
-    if isfinite(number):
-        return number
-    # As in the JSON of Protocol Buffers, and as Python's float() reads it back.
-    return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(number), "NaN")
-
-
 def _list(values: list[Any]) -> list[Any]:
     return [json_value(value) for value in values]
 
@@ -85,7 +78,7 @@ def _dict(values: dict[str, Any]) -> dict[str, Any]:
 
 _CONVERSIONS: Final[dict[type, Any]] = {
     str: _text,
-    float: _float,
+    float: json_float,
     bytes: bytes.hex,
     UUID: str,
     FileTime: _file_time,

@@ -1,4 +1,4 @@
-"""What the exporters of log records and of spans share: an output, an encoder, and counts."""
+"""What exporters of log records and of spans share, and what hands these to them."""
 
 from __future__ import annotations
 
@@ -73,3 +73,20 @@ class EventExporter:
             "errors": self._errors.value,
             **self._encoder.stats(),
         }
+
+
+class EventProcessor:
+    """Hands what there is to an exporter at once, and ends with it."""
+
+    def __init__(self, exporter: EventExporter) -> None:
+        """Take the exporter, which is shut down with this."""
+        self._exporter = exporter
+        self._output = exporter._output
+
+    def shutdown(self) -> None:
+        """Shut down the exporter."""
+        self._exporter.shutdown()
+
+    def force_flush(self, timeout_millis: int = 30_000) -> bool:
+        """Flush the exporter."""
+        return self._exporter.force_flush(timeout_millis)

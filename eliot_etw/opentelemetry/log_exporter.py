@@ -25,7 +25,7 @@ from eliot_etw.opentelemetry._common_schema import (
     descriptor,
     is_plain,
 )
-from eliot_etw.opentelemetry._event_exporter import EventExporter
+from eliot_etw.opentelemetry._event_exporter import EventExporter, EventProcessor
 from eliot_etw.opentelemetry._event_output import TraceFile
 from eliot_etw.opentelemetry._schema_encoder import Encoded
 from eliot_etw.otlp._common_schema import LOG
@@ -180,7 +180,7 @@ class EtwLogExporter(EventExporter, LogRecordExporter):
 
 
 @final
-class EtwLogRecordProcessor(LogRecordProcessor):
+class EtwLogRecordProcessor(EventProcessor, LogRecordProcessor):
     """Hands each log record to an exporter at once, and does nothing while nobody listens.
 
     A record is written before the call that logs returns, which takes less time than to put it
@@ -190,8 +190,7 @@ class EtwLogRecordProcessor(LogRecordProcessor):
 
     def __init__(self, exporter: EtwLogExporter) -> None:
         """Take the exporter, which is shut down with this."""
-        self._exporter = exporter
-        self._output = exporter._output
+        super().__init__(exporter)
         self._write = exporter.write
 
     def on_emit(self, log_record: ReadWriteLogRecord) -> None:
@@ -212,11 +211,3 @@ class EtwLogRecordProcessor(LogRecordProcessor):
         if severity_number is None:
             return listener.level >= 0
         return listener.is_enabled(_LEVELS[severity_number.value], KEYWORD)
-
-    def shutdown(self) -> None:
-        """Shut down the exporter."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.force_flush(timeout_millis)

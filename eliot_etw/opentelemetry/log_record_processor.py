@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import time_ns
-from typing import Final, final
+from typing import final
 
 from eliot_etw import _names as names
 from eliot_etw._action import Action, place_of_its_own
@@ -13,7 +13,7 @@ from eliot_etw._counter import Counter
 from eliot_etw._extract import beside
 from eliot_etw._levels import LOG_LEVEL, level_number
 from eliot_etw._require import require
-from eliot_etw.otlp._attributes import seconds
+from eliot_etw.otlp._attributes import level_of_severity, seconds
 from eliot_etw.typing import MessageDict
 
 require("opentelemetry.sdk", feature="EliotLogRecordProcessor", extra="otel")
@@ -30,9 +30,6 @@ from eliot_etw.opentelemetry._values import (
     plain,
     plain_value,
 )
-
-# What each four of the 24 severities are called here.
-_LEVELS: Final = ("DEBUG", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 @final
@@ -124,6 +121,7 @@ def _level(record: LogRecord) -> MessageDict:
     text, number = record.severity_text, record.severity_number
     if text and level_number(text) is not None:
         return {LOG_LEVEL: text}
-    if number is None or not 1 <= number.value <= 24:
+    level = None if number is None else level_of_severity(number.value)
+    if number is None or level is None:
         return {names.OTEL_SEVERITY: text} if text else {}
-    return {LOG_LEVEL: _LEVELS[(number.value - 1) // 4], names.OTEL_SEVERITY: text or number.name}
+    return {LOG_LEVEL: level, names.OTEL_SEVERITY: text or number.name}

@@ -30,7 +30,7 @@ from eliot_etw.opentelemetry._common_schema import (
     json_text,
     time_text,
 )
-from eliot_etw.opentelemetry._event_exporter import EventExporter
+from eliot_etw.opentelemetry._event_exporter import EventExporter, EventProcessor
 from eliot_etw.opentelemetry._event_output import TraceFile
 from eliot_etw.opentelemetry._schema_encoder import Encoded
 from eliot_etw.otlp._common_schema import EVENTS, SPAN, SPAN_START, WELL_KNOWN
@@ -281,7 +281,7 @@ def _activity_of(context: SpanContext) -> bytes:
 
 
 @final
-class EtwSpanProcessor(SpanProcessor):
+class EtwSpanProcessor(EventProcessor, SpanProcessor):
     """Hands each span to an exporter at once, and does nothing while nobody listens.
 
     A span is written before the call that ends it returns, which takes less time than to put it
@@ -290,16 +290,16 @@ class EtwSpanProcessor(SpanProcessor):
 
     def __init__(self, exporter: EtwSpanExporter) -> None:
         """Take the exporter, which is shut down with this."""
-        self._exporter = exporter
-        self._output = exporter._output
+        super().__init__(exporter)
         self._write = exporter.write
+        self._write_start = exporter.write_start
         if exporter.activities:  # else what the SDK has, which does nothing
             self.on_start = self._on_start  # type: ignore[method-assign] # an attribute is quicker
 
     def _on_start(self, span: Span, parent_context: Context | None = None) -> None:
         """Write that a span has started, if somebody wants it. Never raises."""
         if self._output.listener.level >= VERBOSE and span.get_span_context().trace_flags.sampled:
-            self._exporter.write_start(span)
+            self._write_start(span)
 
     def on_end(self, span: ReadableSpan) -> None:
         """Write a span that has ended, if somebody wants it. Never raises."""
@@ -307,11 +307,3 @@ class EtwSpanProcessor(SpanProcessor):
             context: Any = span._context if type(span) is _OWN else span.context
             if context is not None and context[_FLAGS] & _SAMPLED:
                 self._write(span)
-
-    def shutdown(self) -> None:
-        """Shut down the exporter."""
-        self._exporter.shutdown()
-
-    def force_flush(self, timeout_millis: int = 30_000) -> bool:
-        """Flush the exporter."""
-        return self._exporter.force_flush(timeout_millis)

@@ -17,6 +17,9 @@ from eliot_etw.json import json_default
 from eliot_etw.otlp._model import Attributes
 from eliot_etw.typing import MessageDict
 
+# The numbers of severities, and what each four of them are called here.
+_SEVERITIES: Final = range(1, 25)
+_LEVELS: Final = ("DEBUG", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 _OURS: Final = "eliot."
 TASK_UUID: Final = "eliot.task_uuid"
 """The task's UUID, where the trace's id is a digest of it."""
@@ -303,6 +306,15 @@ def nanoseconds(message: MessageDict) -> int:
 
 # Readers take 63 bits.
 _MAX_TIME_S: Final = 2**63 / 10**9 - 1
+
+
+def level_of_severity(number: int) -> str | None:
+    """Return what the number of a severity is called here; None if it is none.
+
+    >>> level_of_severity(13), level_of_severity(0)
+    ('WARNING', None)
+    """
+    return _LEVELS[(number - 1) // 4] if number in _SEVERITIES else None
 
 
 def seconds(time_ns: int) -> float:

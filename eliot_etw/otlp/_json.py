@@ -17,10 +17,9 @@ from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from itertools import groupby
-from math import isfinite
 from typing import Any, Final, TypeAlias
 
-from eliot_etw._json import encode_line, value_text
+from eliot_etw._json import encode_line, json_float, value_text
 from eliot_etw.json import json_default
 from eliot_etw.otlp._model import Attributes, Event, Link, Log, Span
 
@@ -430,7 +429,7 @@ def _any_value(value: Any, depth: int = 0) -> _Json:
     if isinstance(value, int) and value in _INT64:
         return {"intValue": str(value)}
     if isinstance(value, float):
-        return {"doubleValue": value if isfinite(value) else _odd_float(value)}
+        return {"doubleValue": json_float(value)}
     if value is None:
         return {}
     if isinstance(value, bytes):
@@ -440,8 +439,3 @@ def _any_value(value: Any, depth: int = 0) -> _Json:
     if depth < _MAX_DEPTH and isinstance(value, dict):
         return {"kvlistValue": {"values": _pairs(value, depth + 1)}}
     return {"stringValue": value_text(value, json_default)}
-
-
-def _odd_float(number: float) -> str:
-    # As Protocol Buffers spell them; Python's float() reads them back.
-    return {"inf": "Infinity", "-inf": "-Infinity"}.get(str(number), "NaN")

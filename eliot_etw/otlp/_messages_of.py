@@ -45,9 +45,6 @@ _MAX_DEPTH: Final = 1_000
 _OF_PLACE: Final = names.PLACE_FIELDS - {names.TIMESTAMP}
 _RESERVED: Final = _OF_PLACE | {names.ACTION_TYPE}
 _ERROR_TYPE: Final = "error.type"
-# What each four of the 24 severities are called here.
-_LOG_LEVELS: Final = ("DEBUG", "DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-_SEVERITIES: Final = range(1, 25)
 
 
 @final
@@ -403,8 +400,9 @@ def _log_message(log: Log, around: _Around) -> MessageDict:
     if level_number(text) is not None:
         ours[LOG_LEVEL] = text
     else:
-        if number in _SEVERITIES:
-            ours[LOG_LEVEL] = _LOG_LEVELS[(number - 1) // 4]
+        level = attr.level_of_severity(number)
+        if level:
+            ours[LOG_LEVEL] = level
         if text:
             ours[names.OTEL_SEVERITY] = text
     return _joined(others, {**ours, **_program(log, around)}, _RESERVED)

@@ -99,15 +99,15 @@ class NatsSource:
         )
 
     def __iter__(self) -> Iterator[MessageDict]:
-        reader = _Reader(self._opened())
+        followed = self.follow()
         try:
-            yield from reader.messages()
+            yield from followed.poll()
         finally:
-            reader.close()
+            followed.close()
 
     def follow(self) -> FollowedNats:
         """Return what reads the same stream as it grows."""
-        return FollowedNats(self.name, _Reader(self._opened()))
+        return FollowedNats(self.name, self._opened())
 
 
 @final
@@ -118,9 +118,11 @@ class FollowedNats:
         name: What to call it in reports.
     """
 
-    def __init__(self, name: str, reader: _Reader) -> None:
+    def __init__(self, name: str, stream: NatsStream) -> None:
         self.name = name
-        self._reader = reader
+        self._stream = stream
+        self._last = 0
+        self._has_begun = False
 
     def poll(self) -> Iterator[MessageDict]:
         """Give what is there and was not given yet; waits for nothing but the servers' answers.
@@ -128,24 +130,6 @@ class FollowedNats:
         Raises:
             OSError: If no server can be reached.
         """
-        return self._reader.messages()
-
-    def close(self) -> None:
-        """Stop following."""
-        self._reader.close()
-
-
-@final
-class _Reader:
-    """Reads on where it has stopped."""
-
-    def __init__(self, stream: NatsStream) -> None:
-        self._stream = stream
-        self._last = 0
-        self._has_begun = False
-
-    def messages(self) -> Iterator[MessageDict]:
-        """Give the messages that were not given yet."""
         end, has_deleted = self._stream.end()
         failures = 0
         while self._last < end:
@@ -178,5 +162,5 @@ class _Reader:
         return self._stream.pull(_STEP, _PATIENCE_S)
 
     def close(self) -> None:
-        """Close the connection."""
+        """Stop following."""
         self._stream.close()

@@ -50,6 +50,8 @@ class TestHead:
             ({"message_type": "a"}, ("a", 20)),
             ({"message_type": "a", "log_level": "error"}, ("a", 40)),
             ({"message_type": "a", "log_level": 10}, ("a", 10)),
+            ({"message_type": "a", "log_level": 2**40}, ("a", 2**31 - 1)),
+            ({"message_type": "a", "log_level": -(2**40)}, ("a", 1 - 2**31)),
             ({"message_type": "eliot:traceback"}, ("eliot:traceback", 50)),
             ({"action_type": "b", "action_status": "started"}, ("b", 20)),
             ({"action_type": "b", "action_status": "failed"}, ("b", 40)),
@@ -59,7 +61,7 @@ class TestHead:
         ],
     )
     def test_type_and_level(self, message, expected):
-        """They are what the library's own levels say."""
+        """They are what the library's own levels say, as far as 32 bits hold it."""
         head = head_of(json.dumps(message).encode())
         assert expected == (head.type, head.level)
 

@@ -19,7 +19,6 @@ from eliot_etw.shipping._clickhouse import (
 # Each insert is a part on the disk of ClickHouse, which it merges with others. It wants some
 # large ones in a second, not many small ones; so one that is smaller waits for its turn.
 _LARGE_BYTES: Final = 1 << 20
-_MOST_LEVEL: Final = (1 << 31) - 1
 # The last bits of the time of arrival tell apart sinks that write to one table.
 _WRITER_BITS: Final = 16
 # What it is that ClickHouse does not want, if the table is right: a row of it, not the rest. From
@@ -134,7 +133,7 @@ def _rows_of(batch: Batch) -> dict[int, bytes]:
             "timestamp": head.timestamp,
             "type": head.type,
             "status": head.action_status,
-            "level": max(-_MOST_LEVEL, min(head.level, _MOST_LEVEL)),
+            "level": head.level,
             "line": line.decode(),
             "number": number,
         }

@@ -15,7 +15,6 @@ from eliot_etw.shipping._mongodb import DEFAULT_COLLECTION, DEFAULT_URL, MongoCo
 # What a document of MongoDB's may have.
 _MOST_BYTES: Final = 16 << 20
 _MOST_INTEGER: Final = 1 << 63
-_MOST_LEVEL: Final = (1 << 31) - 1
 # Deeper than that, fields are in the line only; MongoDB goes to 100.
 _MOST_DEPTH: Final = 50
 # The fields of a longer line are in the line only: as BSON they may be six times as long.
@@ -123,7 +122,7 @@ def _document_of(line: bytes, head: Head, key: Key) -> dict[str, Any]:
         "timestamp": head.timestamp,
         "type": head.type,
         "status": head.action_status,
-        "level": max(-_MOST_LEVEL, min(head.level, _MOST_LEVEL)),
+        "level": head.level,
         "line": line.decode(),
     }
 

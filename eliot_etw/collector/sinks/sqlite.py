@@ -89,7 +89,6 @@ _ROWS: Final = 50
 _STEP: Final = 2_000
 _MOST_DELETED: Final = 20_000
 _DELETE_EVERY_S: Final = 10.0
-_MOST_LEVEL: Final = 1 << 31
 
 _Statement: TypeAlias = tuple[str, str, str]
 _Row: TypeAlias = tuple[Any, ...]
@@ -315,8 +314,8 @@ def _rows_of(batch: Batch) -> tuple[list[_Row], list[_Row], list[_Row]]:
 
 
 def _level(head: Head) -> int:
-    """Return the level of a message, as far as an integer of SQLite holds it."""
+    """Return the level of a message."""
     # Most messages say nothing about it, and this is asked for each.
     if head.log_level is None and head.action_type and head.action_status != FAILED:
         return INFO
-    return max(-_MOST_LEVEL, min(head.level, _MOST_LEVEL))
+    return head.level
