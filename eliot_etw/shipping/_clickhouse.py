@@ -18,7 +18,7 @@ from json import loads
 from typing import Any, Final, final
 from urllib.parse import SplitResult, unquote, urlencode, urlsplit
 
-from eliot_etw.shipping._engines import without_password
+from eliot_etw.shipping._engines import without_password, wrong_url
 
 DEFAULT_URL: Final = "clickhouse://127.0.0.1:8123/default"
 DEFAULT_TABLE: Final = "messages"
@@ -232,18 +232,12 @@ def quoted(text: str) -> str:
 
 def _parts_of(url: str) -> SplitResult:
     """Take a URL apart. Raises ValueError if it is none of ClickHouse."""
-    parts = urlsplit(url)
-    try:
+    with suppress(ValueError):  # it, or its port, is none
+        parts = urlsplit(url)
         is_right = parts.scheme in _SCHEMES and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # the port is none
-        is_right = False
-    if not is_right or parts.query or parts.fragment or "/" in parts.path.strip("/"):
-        msg = (
-            f"url must be one of ClickHouse's HTTP port, got {without_password(url)!r}. "
-            f"Write {DEFAULT_URL}"
-        )
-        raise ValueError(msg)
-    return parts
+        if is_right and not (parts.query or parts.fragment or "/" in parts.path.strip("/")):
+            return parts
+    raise wrong_url("ClickHouse's HTTP port", url, DEFAULT_URL)
 
 
 def _lines_of(answer: HTTPResponse) -> Iterator[bytes]:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-from urllib.parse import urlsplit, urlunsplit
+import re
+from typing import Final, NamedTuple
+
+# An option of a URL that nobody is to see.
+_SECRET: Final = re.compile(
+    r"([?&][^=&]*(?:password|passwd|secret|token|authmechanismproperties)[^=&]*=)[^&]*",
+    re.IGNORECASE,
+)
 
 
 class Item(NamedTuple):
@@ -23,7 +29,28 @@ class Item(NamedTuple):
 
 
 def without_password(url: str) -> str:
-    """Return a URL as it may be shown to anybody."""
-    parts = urlsplit(url)
-    _, at, host = parts.netloc.rpartition("@")
-    return urlunsplit(parts._replace(netloc=host)) if at else url
+    """Return a URL as it may be shown to anybody, also one that is wrong.
+
+    >>> without_password("redis://user:a/b@host:6379/0?password=c")
+    'redis://host:6379/0?password=...'
+    """
+    # Whoever forgets to escape a password has any character before the last @.
+    before, at, shown = url.rpartition("@")
+    scheme, mark, _ = before.partition("://")
+    return _SECRET.sub(r"\1...", f"{scheme}{mark}{shown}" if at and mark else shown)
+
+
+def wrong_url(engine: str, url: str, right: str, why: str = "") -> ValueError:
+    """Make the exception that says that a URL is none of an engine.
+
+    Args:
+        engine: The engine.
+        url: What was given.
+        right: A URL that would do.
+        why: What is wrong, if that is known, without a word of the URL.
+    """
+    msg = f"url must be one of {engine}, got {without_password(url)!r}"
+    msg += f": {why}. Write {right}" if why else f". Write {right}"
+    if "@" in url:
+        msg += ", with %2F, %3F, %23 for each / ? # in a password"
+    return ValueError(msg)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple, final
 
 from eliot_etw._require import require
-from eliot_etw.shipping._engines import without_password
+from eliot_etw.shipping._engines import without_password, wrong_url
 
 DEFAULT_URL: Final = "mongodb://127.0.0.1:27017/eliot"
 DEFAULT_COLLECTION: Final = "messages"
@@ -82,8 +82,7 @@ class MongoCollection:
             )
             found = self._client.get_default_database("eliot")[name]
         except (pymongo.errors.PyMongoError, ValueError) as error:
-            msg = f"url must be one of MongoDB, got {self.url!r}: {error}. Write {DEFAULT_URL}"
-            raise ValueError(msg) from None
+            raise wrong_url("MongoDB", url, DEFAULT_URL, str(error)) from None
         self._collection: Any = found
         if not found.write_concern.document:  # else the URL says what is enough
             safe = pymongo.WriteConcern(w="majority", j=True)

@@ -25,7 +25,7 @@ from urllib.parse import quote, urlsplit
 
 from eliot_etw._require import require
 from eliot_etw.exceptions import MessagesRefused, MissingDependency
-from eliot_etw.shipping._engines import Item, without_password
+from eliot_etw.shipping._engines import Item, without_password, wrong_url
 
 DEFAULT_URL: Final = "nats://127.0.0.1:4222"
 DEFAULT_STREAM: Final = "eliot"
@@ -659,8 +659,7 @@ def _servers_of(url: str) -> list[str]:
             parts = urlsplit(each)
             if parts.scheme in _SCHEMES and parts.hostname and parts.port != 0:
                 continue
-        msg = f"url must be one of NATS, got {without_password(each)!r}. Write {DEFAULT_URL}"
-        raise ValueError(msg)
+        raise wrong_url("NATS", url, DEFAULT_URL)
     return servers
 
 

@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any, Final, final
 
 from eliot_etw._require import require
-from eliot_etw.shipping._engines import Item, without_password
+from eliot_etw.shipping._engines import Item, without_password, wrong_url
 
 DEFAULT_URL: Final = "redis://127.0.0.1:6379/0"
 DEFAULT_STREAM: Final = "eliot"
@@ -105,9 +105,11 @@ class RedisStream:
                 retry=None,
                 client_name="eliot-etw",
             )
-        except ValueError as error:
-            msg = f"url must be one of Redis, got {without_password(url)!r}: {error}"
-            raise ValueError(msg) from None
+            self._client.connection_pool.make_connection()  # which knows all options
+        except (ValueError, TypeError) as error:
+            # Only the latter says nothing of a password.
+            why = str(error) if isinstance(error, TypeError) else ""
+            raise wrong_url("Redis", url, DEFAULT_URL, why) from None
         self.name = name
         self.url = without_password(url)
         self._most = "" if max_messages is None else str(max_messages)

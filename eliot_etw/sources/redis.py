@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Iterator
 from typing import Final, final
-from urllib.parse import parse_qsl, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from eliot_etw._names import REDIS
 from eliot_etw.shipping._engines import without_password
@@ -40,7 +40,7 @@ class RedisSource:
     def __init__(self, url: str = DEFAULT_URL, *, stream: str = DEFAULT_STREAM) -> None:
         self._url = url
         self._stream = stream
-        self.name = f"{without_password(url)}?stream={stream}"
+        self.name = f"{without_password(url)}{'&' if '?' in url else '?'}stream={stream}"
         self._reader().close()
 
     @classmethod
@@ -54,13 +54,13 @@ class RedisSource:
         parts = urlsplit(name)
         options = dict(parse_qsl(parts.query, keep_blank_values=True))
         stream = options.pop("stream", DEFAULT_STREAM)
-        if options or not stream or not name.startswith(f"{parts.scheme}://"):
+        if not stream or not name.startswith(f"{parts.scheme}://"):
             msg = (
                 f"{REDIS} must be followed by //host:port/database, and perhaps by ?stream=NAME, "
                 f"got {without_password(name)!r}. Write {DEFAULT_URL}?stream={DEFAULT_STREAM}"
             )
             raise ValueError(msg)
-        return cls(urlunsplit(parts._replace(query="")), stream=stream)
+        return cls(urlunsplit(parts._replace(query=urlencode(options))), stream=stream)
 
     def _reader(self) -> _Reader:
         return _Reader(self._url, self._stream)
