@@ -8,6 +8,7 @@ it, and is found by the next one that opens the folder.
 from __future__ import annotations
 
 import os
+import re
 from bisect import bisect_right
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ _MAGIC: Final = b"EWSPOOL1"
 _HEAD: Final = Struct("<QII")
 _CHECKSUM: Final = Struct("<I")
 _HEAD_BYTES: Final = _HEAD.size + _CHECKSUM.size
-_RELEASED: Final = Struct("<Q")
+_NUMBER: Final = Struct("<Q")
 _MOST_SEGMENT_BYTES: Final = 16 << 20
 _LEAST_SEGMENT_BYTES: Final = 1 << 10
 # For all files that are written; those that Python opens have them anyway.
@@ -182,7 +183,8 @@ class DiskSpool:
 
     It is written to files of several blobs each, which are appended to only, and removed as a
     whole when all that is in them is released. A blob whose write was cut short, because the
-    process was killed, is cut off when the folder is opened again.
+    process was killed, is cut off when the folder is opened again. What is damaged in another way
+    is left out and counted; it stays in its file until what follows is released.
     """
 
     def __init__(
@@ -257,8 +259,8 @@ class DiskSpool:
             self._write_small("identity", self.identity)
         self._released_fd = os.open(self._path("released"), _FLAGS | os.O_RDWR, 0o600)
         self._files.callback(os.close, self._released_fd)
-        released = os.read(self._released_fd, _RELEASED.size)
-        through = _RELEASED.unpack(released)[0] if len(released) == _RELEASED.size else 0
+        released = os.read(self._released_fd, _NUMBER.size)
+        through = _NUMBER.unpack(released)[0] if len(released) == _NUMBER.size else 0
         self._segments = sorted(
             int(name[: -len(_SUFFIX)])
             for name in os.listdir(self.folder)
@@ -286,25 +288,37 @@ class DiskSpool:
             self._begin()
 
     def _continue(self, segment: int) -> None:
-        """Go on in the last file, after the last whole blob."""
-        offset, at = self._scan(segment)
-        self.next = max(self.next, at)
+        """Go on in the last file, after the last whole blob, unless damage follows there."""
+        offset, at, lost = self._scan(segment)
+        self.next = max(self.next, at + lost)
         if at != self.next or not offset:
-            return  # it is damaged, or nothing that is needed is in it
+            return  # or nothing that is needed is in it
         self._end = os.open(self._path_of(segment), _FLAGS | os.O_WRONLY | os.O_APPEND, 0o600)
         os.ftruncate(self._end, offset)
         self._resize(segment, offset)
 
-    def _scan(self, segment: int) -> tuple[int, int]:
-        """Return where the last whole blob of a file ends, and the number that comes after it."""
-        offset, at = 0, segment
+    def _scan(self, segment: int) -> tuple[int, int, int]:
+        """Look through a file.
+
+        Returns:
+            Where the last whole blob ends, the number that comes after it, and how many messages
+            are damaged that stand there, as far as can be told.
+        """
+        at = segment
         with open(self._path_of(segment), "rb", buffering=0) as file:
-            if file.read(len(_MAGIC)) == _MAGIC:
-                offset = len(_MAGIC)
-                while (entry := _read_entry(file, at)) is not None:
+            if len(_read(file, len(_MAGIC))) < len(_MAGIC):
+                return 0, at, 0
+            while True:
+                offset = file.tell()
+                if (entry := _read_entry(file, at)) is not None:
                     at = entry.last + 1
-                    offset = file.tell()
-        return offset, at
+                    continue
+                file.seek(offset)
+                found = _find_entry(file, at)
+                if found is None:
+                    file.seek(offset)
+                    return offset, at, _damaged_in(file, at)
+                at = found
 
     def _begin(self) -> None:
         """Begin a new file, unless there is nothing in the last one yet."""
@@ -388,7 +402,7 @@ class DiskSpool:
             cursor = self._cursor_at(at)
             entry = _read_entry(cursor.file, cursor.at)
             if entry is None:
-                at = self._skip(cursor)
+                at = max(at, self._skip(cursor))
                 continue
             self._cursor = cursor._replace(offset=cursor.file.tell(), at=entry.last + 1)
             if entry.last >= at:
@@ -407,12 +421,19 @@ class DiskSpool:
         return cursor
 
     def _skip(self, cursor: _Cursor) -> int:
-        """Leave the damaged rest of a file out; return the number that comes after it."""
-        if cursor.segment == self._segments[-1]:
-            self._begin()
-        end = self._segments[bisect_right(self._segments, cursor.segment)]
+        """Leave out what is damaged; return the number that comes after it."""
+        following = bisect_right(self._segments, cursor.segment)
+        limit = [*self._segments[following:], self.next][0]
+        cursor.file.seek(cursor.offset)
+        end = _find_entry(cursor.file, cursor.at)
+        if end is not None and end < limit:
+            self._cursor = cursor._replace(offset=cursor.file.tell(), at=end)
+        else:
+            if following == len(self._segments):
+                self._begin()
+            end = limit
         begin = max(cursor.at, self.first)
-        if end > begin and (begin, end) not in self._damaged:
+        if end > begin and all(end != known for _, known in self._damaged):
             self._damaged.append((begin, end))
             self.dropped += end - begin
         return end
@@ -429,7 +450,7 @@ class DiskSpool:
         # If this does not get to the disk, the next process has some of it again.
         with suppress(OSError):
             os.lseek(self._released_fd, 0, os.SEEK_SET)
-            os.write(self._released_fd, _RELEASED.pack(through))
+            os.write(self._released_fd, _NUMBER.pack(through))
         if self.first == self.next and self.size_bytes > self._segment_bytes // 2:
             with suppress(OSError):
                 self._begin()
@@ -496,18 +517,66 @@ class DiskSpool:
 
 def _read_entry(file: Any, at: int) -> Entry | None:
     """Read the blob that a file is at; None if there is none, or it is damaged."""
-    head = file.read(_HEAD_BYTES)
+    head = _read(file, _HEAD_BYTES)
     if len(head) < _HEAD_BYTES:
         return None
     first, count, size_bytes = _HEAD.unpack_from(head)
     # Memory for so much is taken before it is read.
     if first != at or not count or size_bytes > os.fstat(file.fileno()).st_size - file.tell():
         return None
-    blob: bytes = file.read(size_bytes)
+    blob = _read(file, size_bytes)
     checksum = crc32(blob, crc32(head[: _HEAD.size]))
     if _CHECKSUM.pack(checksum) != head[_HEAD.size :]:
         return None
     return Entry(first, count, blob)
+
+
+def _find_entry(file: Any, at: int) -> int | None:
+    """Find the next whole blob behind the damaged one that a file is at, and go there.
+
+    Args:
+        file: The file.
+        at: The number that the damaged blob should have.
+
+    Returns:
+        The number of its first message; None if there is none.
+    """
+    offset = file.tell()
+    data = _read(file, os.fstat(file.fileno()).st_size - offset)
+    # Each number from here to the end of the file has the same upper half, which no text has; and
+    # zeros, which a machine that lost power may leave, are none.
+    upper = {re.escape((number >> 32).to_bytes(4, "little")) for number in (at, at + len(data))}
+    for match in re.finditer(b"(?s)(?=(?!\\0{4}).{4}(?:%b))" % b"|".join(upper), data):
+        start = match.start()
+        (first,) = _NUMBER.unpack_from(data, start)
+        if first > at:
+            file.seek(offset + start)
+            if _read_entry(file, first) is not None:
+                file.seek(offset + start)
+                return int(first)
+    return None
+
+
+def _damaged_in(file: Any, at: int) -> int:
+    """Say how many messages are damaged in the rest of a file, at least, that has no whole blob.
+
+    What was only begun to be written was never put in.
+    """
+    rest_bytes = os.fstat(file.fileno()).st_size - file.tell() - _HEAD_BYTES
+    if rest_bytes < 0:
+        return 0
+    first, count, size_bytes = _HEAD.unpack_from(_read(file, _HEAD_BYTES))
+    if first != at or not count:
+        return 1
+    return 0 if size_bytes > rest_bytes else max(1, min(count, size_bytes))
+
+
+def _read(file: Any, size_bytes: int) -> bytes:
+    """Read so much, or as much as there is; the system may give it in parts."""
+    data: bytes = file.read(size_bytes)
+    while len(data) < size_bytes and (more := file.read(size_bytes - len(data))):
+        data += more
+    return data
 
 
 def _write_all(fd: int, data: bytes) -> None:

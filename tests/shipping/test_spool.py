@@ -4,6 +4,7 @@ import errno
 import os
 import subprocess
 import sys
+from contextlib import ExitStack, closing
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -209,7 +210,10 @@ class TestDisk:
     @given(cut=st.integers(0, 80), flip=st.none() | st.integers(0, 79))
     @settings(deadline=None)
     def test_cut_off(self, cut, flip):
-        """However much of the end is there, or damaged, whole blobs before it are read."""
+        """However much of the end is there, or damaged, whole blobs are read; damage is counted.
+
+        Only what was cut short is not: it was never put in, or nobody can tell.
+        """
         with TemporaryDirectory() as folder:
             spool = DiskSpool(folder, max_bytes=1 << 20)
             for blob in (b"aaaa", b"bbbb", b"cccc"):
@@ -221,19 +225,27 @@ class TestDisk:
             if flip is not None:
                 content[flip] ^= 0x10
             path.write_bytes(content[:cut])
-            whole = (min(cut, 80 if flip is None else flip) - 8) // 24
-            spool = DiskSpool(folder, max_bytes=1 << 20)
-            blobs = [entry.blob for entry in all_of(spool)]
-            assert blobs == [b"aaaa", b"bbbb", b"cccc"][: max(0, whole)]
-            number = spool.append(b"dddd", 1)
-            assert number == len(blobs) + 1
-            spool = reopened(spool)
-            assert [entry.blob for entry in all_of(spool)] == [*blobs, b"dddd"]
-            spool.close()
+            places = {b"aaaa": range(8, 32), b"bbbb": range(32, 56), b"cccc": range(56, 80)}
+            there = [blob for blob, place in places.items() if place.stop <= cut]
+            whole = [blob for blob in there if flip not in places[blob]]
+            with closing(DiskSpool(folder, max_bytes=1 << 20)) as spool:
+                assert [entry.blob for entry in all_of(spool)] == whole
+                assert spool.dropped + len(spool) == spool.next - 1
+                if flip is None:
+                    assert spool.dropped == 0
+                for blob in set(there).difference(whole):
+                    # The last, if its length is damaged, looks as if it was cut short.
+                    is_cut = blob == there[-1] and flip - places[blob].start in range(12, 16)
+                    assert is_cut or spool.dropped
+                number = spool.append(b"dddd", 1)
+            with closing(DiskSpool(folder, max_bytes=1 << 20)) as spool:
+                assert [entry.blob for entry in all_of(spool)] == [*whole, b"dddd"]
+                assert spool.dropped + len(spool) == spool.next - 1 == number
 
+    @pytest.mark.parametrize("opens_again", [False, True])
     @pytest.mark.parametrize("which", [0, 1, -1])
-    def test_damage(self, folder, which):
-        """A damaged file loses what follows in it, which is counted, and nothing else."""
+    def test_damage(self, folder, which, opens_again):
+        """A damaged file loses the blob that is damaged, which is counted, and nothing else."""
         spool = DiskSpool(folder, max_bytes=1 << 14)
         for _ in range(10):
             spool.append(bytes(600), 1)
@@ -241,14 +253,57 @@ class TestDisk:
         content = bytearray(path.read_bytes())
         content[50] ^= 1
         path.write_bytes(content)
+        if opens_again:
+            spool = reopened(spool, max_bytes=1 << 14)
         numbers = [entry.first for entry in all_of(spool)]
         assert all_of(spool) == all_of(spool, 1)
-        assert spool.dropped == 10 - len(numbers) == 10 - len(spool) > 0
+        assert spool.dropped == 10 - len(numbers) == 10 - len(spool) == 1
         assert spool.append(b"x", 1) == 11
         assert [entry.first for entry in all_of(spool)] == [*numbers, 11]
         assert spool.release(11) == len(numbers) + 1
         assert len(spool) == 0
         spool.close()
+
+    @given(
+        sizes=st.lists(st.integers(0, 400), min_size=1, max_size=12),
+        damage=st.lists(
+            st.tuples(st.integers(0, 3), st.integers(0, 1500), st.binary(min_size=1, max_size=60)),
+            max_size=4,
+        ),
+        opens_again=st.booleans(),
+    )
+    @settings(deadline=None)
+    def test_any_damage(self, sizes, damage, opens_again):
+        """Whatever is written over its files, a spool gives all blobs that are whole, in order.
+
+        Each number that it has ever given is that of one of these, or counted as dropped.
+        """
+        with TemporaryDirectory() as folder, ExitStack() as stack:
+            spool = stack.enter_context(closing(DiskSpool(folder, max_bytes=8 << 10)))
+            spool._max_bytes = 1 << 20  # small files, much room
+            ends = []
+            for number, size in enumerate(sizes, 1):
+                spool.append(bytes([number]) * size, 1)
+                segment = spool._segments[-1]
+                ends.append((spool._path_of(segment), spool._sizes[segment]))
+            whole = dict(enumerate(zip(sizes, ends, strict=True), 1))
+            for which, at, data in damage:
+                path = sorted(Path(folder).glob("*.spool"))[which % len(spool._segments)]
+                content = path.read_bytes()
+                path.write_bytes((content[:at] + data + content[at + len(data) :])[: len(content)])
+                for number, (size, (of, end)) in [*whole.items()]:
+                    if of == str(path) and at < end and end - 20 - size < at + len(data):
+                        del whole[number]
+            if opens_again:
+                spool = stack.enter_context(closing(reopened(spool, max_bytes=8 << 10)))
+            found = [(entry.first, entry.blob) for entry in all_of(spool)]
+            # Damage may be what was there before.
+            assert {(number, bytes([number]) * whole[number][0]) for number in whole} <= {*found}
+            assert found == sorted(found)
+            assert spool.dropped + len(spool) == spool.next - 1
+            assert len(found) == len(spool)
+            assert spool.append(b"x", 1) > max([0, *(number for number, _ in found)])
+            assert [entry.blob for entry in all_of(spool)] == [*(blob for _, blob in found), b"x"]
 
     def test_disk_full(self, folder, monkeypatch):
         """What the disk does not take leaves no trace."""
