@@ -69,6 +69,7 @@ class JsonLinesSink(BlockingSink):
             self._file = _File(
                 self._path,
                 self._begin,
+                self._need_known,
                 max_bytes=max_bytes,
                 every_s=every_s,
                 keep=keep,
@@ -139,13 +140,9 @@ class JsonLinesSink(BlockingSink):
     def _write(self, data: bytes, marks: dict[str, int]) -> None:
         """Write to the file, then to the journal; or to none of them."""
         self._is_torn = True
-        failed = self._file.write_lines((data,))
         try:
-            for _, error in failed:
+            for _, error in self._file.write_lines((data,)):
                 raise error
-            if not self._begun:
-                msg = "the journal of a new file could not be written"
-                raise OSError(msg)
             if self._sync:
                 self._file.sync()
             state = self._file.state()
@@ -155,13 +152,20 @@ class JsonLinesSink(BlockingSink):
             raise
         self._is_torn = False
 
+    def _need_known(self) -> None:
+        """Raise OSError if the journal does not know the file that would be written to."""
+        if not self._begun:
+            msg = "the journal of a new file could not be written"
+            raise OSError(msg)
+
     def _take_back(self) -> None:
         """Remove what was written but cannot be committed. If that fails, it is tried again."""
         # First, for it may say that all of it is there.
         self._journal.take_back()
         last = self._journal.last
-        is_known = last is not None and last.file == self._file.state().st_ino
-        self._file.cut(last.size if last is not None and is_known else 0)
+        # Nothing is written to a file that is not known.
+        if last is not None and last.file == self._file.state().st_ino:
+            self._file.cut(last.size)
         self._file.reopen()
         # The path may lead to another file by now, which is to be written down first.
         self._begun = last is not None and last.file == self._file.state().st_ino
@@ -180,11 +184,23 @@ class JsonLinesSink(BlockingSink):
 
 @final
 class _File(RotatingFileDestination):
-    """The file, which says when it was begun anew."""
+    """The file, which says when it was begun anew, and asks before it is written to then."""
 
-    def __init__(self, path: str, on_begin: Callable[[], None], **options: Any) -> None:
+    def __init__(
+        self,
+        path: str,
+        on_begin: Callable[[], None],
+        before_write: Callable[[], None],
+        **options: Any,
+    ) -> None:
         super().__init__(path, **options)
         self._on_begin = on_begin
+        self._before_write = before_write
+
+    def _look(self, more: int) -> None:
+        """Put the file aside if it is time. Raises OSError if the new one must not be written."""
+        super()._look(more)
+        self._before_write()
 
     def _follow(self) -> None:
         """Begin anew. Raises OSError also if that could not be written down."""

@@ -113,6 +113,25 @@ def test_killed_between_rotation_and_commit(open_sink, tmp_path):
     assert numbers_in(tmp_path / "log") == [*range(1, 8)]
 
 
+def test_killed_before_a_new_file_is_known(open_sink, tmp_path, monkeypatch):
+    """If the journal cannot say that a file was begun, nothing is written there.
+
+    Nobody would know, if the collector is killed then, how much of it counts.
+    """
+    sink = open_sink(max_bytes=1_000)
+    store(sink, batch(1, 5))
+    broken = FaultyOs("write", "ftruncate")
+    for module in (_commits, jsonlines):
+        monkeypatch.setattr(module, "os", broken)
+    with broken.failing(0, times=1_000):  # also what takes back: it is killed before
+        assert isinstance(sink.write(batch(6, 8)).exception(), SinkUnavailable)
+    sink.close(5)
+    monkeypatch.undo()
+    assert numbers_in(tmp_path / "log") == [*range(1, 6)]
+    store(open_sink(max_bytes=1_000), batch(6, 8))
+    assert numbers_in(tmp_path / "log") == [*range(1, 14)]
+
+
 def test_full_disk(open_sink, tmp_path, monkeypatch):
     """What could not be written wholly is taken back, and can be written later."""
     sink = open_sink()
