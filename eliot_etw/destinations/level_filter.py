@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 from typing import Any, Final, final
 
 from eliot_etw import _names as names
+from eliot_etw._bridge import RECORD_TYPE
 from eliot_etw._counter import Counter
 from eliot_etw._levels import INFO, LOG_LEVEL, NUMBERS, level_number, level_of
 from eliot_etw.destinations._wrapper import Wrapper
@@ -29,6 +30,8 @@ class LevelFilter(Wrapper):
 
     What does not pass is gone, and counted. Nothing is held back: an inner destination that is
     full, slow or gone behaves here as it does alone.
+
+    What a logger of the standard library logged has the logger's name for a type, besides its own.
     """
 
     def __init__(
@@ -64,6 +67,8 @@ class LevelFilter(Wrapper):
     def __call__(self, message: MessageDict) -> None:
         """Pass a message on, if it is important enough."""
         kind = message.get(names.ACTION_TYPE) or message.get(names.MESSAGE_TYPE)
+        if type(kind) is str and kind == RECORD_TYPE:
+            kind = _Record((kind, message.get("logger")))
         try:
             least = self._least[kind]
         except TypeError:  # a type that cannot be looked up
@@ -127,6 +132,13 @@ class LevelFilter(Wrapper):
 
 
 @final
+class _Record(tuple[Any, ...]):
+    """What a record of `logging` is known by: its type, and the name of its logger."""
+
+    __slots__ = ()
+
+
+@final
 class _LeastLevels(dict[Any, int]):
     """The least level for each type that was seen, found by patterns at the first time."""
 
@@ -136,9 +148,15 @@ class _LeastLevels(dict[Any, int]):
         self._default = default
 
     def __missing__(self, kind: Any) -> int:
-        if not isinstance(kind, str):
+        known_by = kind if isinstance(kind, _Record) else (kind,)
+        texts = [each for each in known_by if isinstance(each, str)]
+        if not texts:
             return self._default
-        fits = (least for pattern, least in self._rules if fnmatchcase(kind, pattern))
+        fits = (
+            least
+            for pattern, least in self._rules
+            if any(fnmatchcase(text, pattern) for text in texts)
+        )
         least = next(fits, self._default)
         if len(self) >= _MAX_REMEMBERED:
             self.clear()

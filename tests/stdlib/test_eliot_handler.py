@@ -157,6 +157,19 @@ class TestLevels:
         logger.error("b")
         assert [message["message"] for message in memory.messages] == ["b"]
 
+    @pytest.mark.parametrize("pattern", ["app.db*", "eliot:stdlib"])
+    def test_filtered_by_logger(self, logger, pattern):
+        """A filter by types knows a record by its logger's name, and by its own type."""
+        memory = MemoryDestination()
+        levels = LevelFilter(memory, "warning")
+        add_destinations(levels)
+        logger.debug("before")
+        levels.override([(pattern, "debug")])
+        logger.debug("meanwhile")
+        levels.override()
+        logger.debug("after")
+        assert [message["message"] for message in memory.messages] == ["meanwhile"]
+
 
 class TestExtra:
     """What the program gives as `extra`."""
