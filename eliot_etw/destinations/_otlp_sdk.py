@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from _thread import get_ident
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from math import inf
 from queue import SimpleQueue
 from threading import Event as Signal
@@ -13,6 +14,7 @@ from time import monotonic, sleep
 from typing import Any, Final, TypeAlias, final
 
 from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.context import _SUPPRESS_INSTRUMENTATION_KEY, attach, detach, set_value
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import BatchLogRecordProcessor
 from opentelemetry.sdk.resources import Resource
@@ -33,6 +35,8 @@ _MAX_WAITING: Final = 2048
 # How long a span waits for room among them, once until there is room again.
 _ROOM_TIMEOUT_S: Final = 1.0
 _LOOK_S: Final = 0.001
+# How many of them are sent at once where the SDK cannot do it, which does it so, too.
+_BATCH: Final = 512
 # Looked up, for to ask an enum for a number costs ten times as much. Their kinds begin at 0.
 _KINDS: Final = {kind.value + 1: kind for kind in SpanKind}
 _STATUSES: Final = {status.value: status for status in StatusCode}
@@ -202,7 +206,14 @@ class Batches:
         self._handed_messages += messages
         if self._worker is None:
             self._start()
-        self._hand_over(item)
+        try:
+            self._hand_over(item)
+        except RuntimeError:
+            # In a process that was forked without Python's knowing, the SDK begins its thread only
+            # now, and none can be started: from Python 3.12 on, that is so at the end.
+            self._processor = _Threadless(self.exporter)
+            self._hand_over = self._processor.add
+            self._hand_over(item)
 
     def _wait_for_room(self) -> bool:
         """Wait until there is room, but once only until there is; say whether there is."""
@@ -264,6 +275,35 @@ def _work(jobs: SimpleQueue[tuple[Callable[[], object], Signal] | None]) -> None
             job()
         finally:
             done.set()
+
+
+@final
+class _Threadless:
+    """Does what the SDK's batch processors do, in the thread that calls it."""
+
+    def __init__(self, exporter: CountedExporter) -> None:
+        self._exporter = exporter
+        self._items: list[Any] = []
+
+    def add(self, item: Any) -> None:
+        """Take a span or log record."""
+        self._items.append(item)
+        if len(self._items) >= _BATCH:
+            self.force_flush()
+
+    def force_flush(self) -> None:
+        """Export what there is."""
+        items, self._items = self._items, []
+        if items:
+            token = attach(set_value(_SUPPRESS_INSTRUMENTATION_KEY, value=True))
+            with suppress(Exception):  # the exporter has counted it
+                self._exporter.export(items)
+            detach(token)
+
+    def shutdown(self) -> None:
+        """Export what there is, and end."""
+        self.force_flush()
+        self._exporter.shutdown()
 
 
 @final

@@ -98,6 +98,9 @@ def roots(messages):
     return [trees[name] for name in sorted(trees)]
 
 
+needs_proc = pytest.mark.skipif(sys.platform != "linux", reason="looks at threads as Linux does")
+
+
 class TestReadBack:
     """The tree that is rebuilt from what a receiver got is the one that the file has."""
 
@@ -383,7 +386,13 @@ class TestEnds:
     def run(self, receiver, tmp_path, program):
         """Run a program that logs to the receiver and to a file; return what is in the file."""
         (tmp_path / "program.py").write_text(f"{PROGRAM}{program}", "utf-8")
-        environment = {**ENVIRONMENT, "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url}
+        environment = {
+            **ENVIRONMENT,
+            "OTEL_EXPORTER_OTLP_ENDPOINT": receiver.url,
+            # What it is asked for is done at once, and nothing else wakes the SDK's threads.
+            "OTEL_BSP_SCHEDULE_DELAY": "3600000",
+            "OTEL_BLRP_SCHEDULE_DELAY": "3600000",
+        }
         subprocess.run(
             [sys.executable, "-W", "error", "program.py"],
             cwd=tmp_path,
@@ -405,7 +414,15 @@ class TestEnds:
         assert is_permutation(written, messages_of(receiver.items))
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
-    @pytest.mark.parametrize("way", ["fork", "multiprocessing", "c"])
+    @pytest.mark.parametrize(
+        "way",
+        [
+            "fork",
+            "multiprocessing",
+            pytest.param("c", marks=needs_proc),
+            pytest.param("c_without_threads", marks=needs_proc),
+        ],
+    )
     def test_fork(self, receiver, tmp_path, way):
         """Parent and child send what each of them logged, once, over connections of their own."""
         written = self.run(receiver, tmp_path, f"fork_by_{way}()")
@@ -414,7 +431,8 @@ class TestEnds:
 
 
 PROGRAM = """
-import multiprocessing, os, sys
+import multiprocessing, os, sys, threading, time
+from pathlib import Path
 from eliot_etw import add_destinations, log_message, start_action, to_file
 from eliot_etw.destinations import OtlpDestination
 
@@ -434,9 +452,38 @@ def fork_by_fork(fork=os.fork):
     with start_action(action_type="app:around"):
         log(50)
 
-def fork_by_c():
+def wait_until_others_rest():
+    # Each other thread sleeps, and has not been awake for a while. Who forks in C while a thread
+    # waits for the interpreter's lock has a child that waits for that thread, which is not there.
+    before, deadline = None, time.monotonic() + 60
+    while True:
+        now = [
+            line
+            for task in Path("/proc/self/task").iterdir() if int(task.name) != os.getpid()
+            for line in (task / "status").read_text().splitlines()
+            if line.startswith(("State", "Pid")) or "ctxt_switches" in line
+        ]
+        if now == before and not any("running" in line for line in now):
+            return
+        assert time.monotonic() < deadline, now
+        before = now
+        time.sleep(0.3)
+
+def fork_by_c(in_child=lambda: None):
     import ctypes
-    fork_by_fork(ctypes.PyDLL(None).fork)
+    def fork(fork=ctypes.PyDLL(None).fork):
+        wait_until_others_rest()
+        child = fork()
+        if not child:
+            in_child()
+        return child
+    fork_by_fork(fork)
+
+def refuse(thread):
+    raise RuntimeError("can't create new thread at interpreter shutdown")
+
+def fork_by_c_without_threads():
+    fork_by_c(lambda: setattr(threading.Thread, "start", refuse))
 
 def fork_by_multiprocessing():
     log(50)
