@@ -41,7 +41,7 @@ class RedisSource:
         self._url = url
         self._stream = stream
         self.name = f"{without_password(url)}{'&' if '?' in url else '?'}stream={stream}"
-        self._reader().close()
+        self.follow().close()
 
     @classmethod
     def named(cls, name: str) -> RedisSource:
@@ -62,19 +62,17 @@ class RedisSource:
             raise ValueError(msg)
         return cls(urlunsplit(parts._replace(query=urlencode(options))), stream=stream)
 
-    def _reader(self) -> _Reader:
-        return _Reader(self._url, self._stream)
-
     def __iter__(self) -> Iterator[MessageDict]:
-        reader = self._reader()
+        followed = self.follow()
         try:
-            yield from reader.messages()
+            yield from followed.poll()
         finally:
-            reader.close()
+            followed.close()
 
     def follow(self) -> FollowedRedis:
         """Return what reads the same stream as it grows."""
-        return FollowedRedis(self.name, self._reader())
+        stream = RedisStream(self._url, self._stream, timeout_s=_TIMEOUT_S, feature="RedisSource")
+        return FollowedRedis(self.name, stream)
 
 
 @final
@@ -85,9 +83,10 @@ class FollowedRedis:
         name: What to call it in reports.
     """
 
-    def __init__(self, name: str, reader: _Reader) -> None:
+    def __init__(self, name: str, stream: RedisStream) -> None:
         self.name = name
-        self._reader = reader
+        self._stream = stream
+        self._last = b""
 
     def poll(self) -> Iterator[MessageDict]:
         """Give what is there and was not given yet; waits for nothing but Redis's answers.
@@ -95,23 +94,6 @@ class FollowedRedis:
         Raises:
             OSError: If Redis cannot be reached.
         """
-        return self._reader.messages()
-
-    def close(self) -> None:
-        """Stop following."""
-        self._reader.close()
-
-
-@final
-class _Reader:
-    """Reads on where it has stopped."""
-
-    def __init__(self, url: str, stream: str) -> None:
-        self._stream = RedisStream(url, stream, timeout_s=_TIMEOUT_S, feature="RedisSource")
-        self._last = b""
-
-    def messages(self) -> Iterator[MessageDict]:
-        """Give the messages that were not given yet."""
         try:
             for entries in batches(self._stream, self._last, _STEP):
                 for number, line in entries:
@@ -123,5 +105,5 @@ class _Reader:
             raise OSError(errno.EIO, f"{self._stream.url}: {error}") from error
 
     def close(self) -> None:
-        """Close the connection."""
+        """Stop following."""
         self._stream.close()
