@@ -24,9 +24,12 @@ where it is used.
 """
 
 
-@click.group(name="keys", help=_HELP)
-def command() -> None:
-    """Do nothing: what is done is said by the next word."""
+@click.group(name="keys", help=_HELP, invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> None:
+    """Show the help, if there is no verb."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @command.command(name="new")

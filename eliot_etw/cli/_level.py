@@ -62,6 +62,8 @@ def command(**options: Any) -> Callable[[], int]:
         raise click.UsageError("There is too much after that: give GLOB LEVEL, or an option.")
     if not options["lists"] and not options["clear"] and level is None:
         raise click.UsageError("Give GLOB and LEVEL: eliot-etw level 'app:*' debug")
+    if glob == "" or not options["process"] or not options["host"]:
+        raise click.UsageError("GLOB, --process and --host must not be empty; * is for all.")
     try:
         number = level_number(int(level) if level and level.lstrip("-").isdigit() else level)
         for_s = seconds(options["for_"])

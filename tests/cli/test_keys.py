@@ -32,3 +32,11 @@ def test_odd_name(call, tmp_path):
     status, _, errors = call("keys", "new", "../a", "--folder", tmp_path)
     assert status == 2
     assert "must be that of a file" in errors
+
+
+def test_no_verb(call):
+    """Without a verb, the help is shown."""
+    status, out, errors = call("keys")
+    assert (status, errors) == (0, "")
+    assert out.startswith("Usage: ")
+    assert "eliot-etw keys new web-1" in out

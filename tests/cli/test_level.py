@@ -96,6 +96,8 @@ def test_list(level):
         (["a", "debug", "--for", "soon"], "soon"),
         (["a", "debug", "--for", "0s"], "--for must be above 0"),
         (["--list", "--clear"], "Either --list or --clear."),
+        (["", "debug"], "must not be empty"),
+        (["a", "debug", "--process", ""], "must not be empty"),
         (["a", "debug", "--clear"], "There is too much"),
         (["a", "--list"], "There is too much"),
         (["--list", "--secret-key", "x"], "The keys of both sides must be given"),
