@@ -109,7 +109,10 @@ class Lane:
         # What the sink is just given, if it is not on disk; and if it is, up to which number.
         self._current: list[_Waiting] = []
         self._current_through = 0
+        # How many messages of it could not be read.
+        self._current_damaged = 0
         self._is_down = False
+        self._has_ended = False
         self._stop_at: float | None = None
         self._counts = dict.fromkeys(
             ("written", "written_bytes", "spooled", "dropped", "refused", "failures"), 0
@@ -188,7 +191,7 @@ class Lane:
 
     def _put_on_disk(self, batch: Batch) -> bool:
         """Append to the spool; say whether that was possible."""
-        if self._spool is None:
+        if self._spool is None or self._has_ended:
             return False
         origins = [(sender, list(numbers)) for sender, numbers in batch.origins]
         try:
@@ -201,26 +204,33 @@ class Lane:
     # ---- what goes -----------------------------------------------------------------------------
 
     def _run(self) -> None:
+        """Give the sink what waits, until the end; let go of all, whatever happens."""
+        try:
+            self._serve()
+        finally:
+            self._let_go()
+
+    def _serve(self) -> None:
         """Give the sink what waits, until the end."""
         pause = _FIRST_PAUSE_S
         tries = 0
         while True:
-            error: Exception | None
+            error: BaseException | None
             try:
                 batch = self._next()
                 if batch is None:
-                    break
+                    return
                 error = self._write(batch, tries)
                 if error is None:
                     pause, tries = _FIRST_PAUSE_S, 0
                     self._settle(batch)
                     continue
-            except OSError as disk_error:  # what waits on disk cannot be read
-                error = disk_error
+            # What waits on disk cannot be read, or a sink of a user ends its thread.
+            except BaseException as other_error:  # noqa: BLE001
+                error = other_error
             tries += 1
             self._hold(error, pause)
             pause = min(2 * pause, _LONGEST_PAUSE_S)
-        self._let_go()
 
     def _let_go(self) -> None:
         """Close the sink; keep on disk what waits."""
@@ -231,6 +241,7 @@ class Lane:
             self._spill()
             if self._spool is not None:
                 self._spool.close()
+            self._has_ended = True
 
     def _next(self) -> Batch | None:
         """Wait for what the sink is to be given next; None at the end."""
@@ -276,18 +287,19 @@ class Lane:
         spool = self._spool
         assert spool is not None  # noqa: S101 - it was asked
         batches: list[Batch] = []
-        at, size = spool.first, 0
+        at, size, damaged = spool.first, 0, 0
         while size < _GROUP_BYTES and (entry := spool.read(at)) is not None:
             at = entry.last + 1
             size += len(entry.blob)
             try:
                 lines, origins = _decode(entry.blob)
             except DecodeError:  # another release wrote it
-                self._counts["dropped"] += entry.count
+                damaged += entry.count
                 continue
             batches.append(Batch(lines, [Origin(*origin) for origin in origins]))
         self._current = []
         self._current_through = at - 1
+        self._current_damaged = damaged
         return Batch.joined(batches) if batches else Batch([])
 
     def _write(self, batch: Batch, tries: int) -> Exception | None:
@@ -343,12 +355,14 @@ class Lane:
             self._counts["written_bytes"] += batch.size
             if self._current_through and self._spool is not None:
                 self._spool.release(self._current_through)
+                self._counts["dropped"] += self._current_damaged
+                self._current_damaged = 0
             else:
                 for waiting in self._current:
                     waiting.done()
             self._current = []
 
-    def _hold(self, error: Exception, pause: float) -> None:
+    def _hold(self, error: BaseException, pause: float) -> None:
         """Keep what the sink did not take, and wait a while."""
         with self._changed:
             self._counts["failures"] += 1
@@ -382,9 +396,13 @@ class Lane:
             self._changed.notify()
         self._thread.join(timeout_s + 2 * _CLOSE_S)
         with self._changed:
-            if self._thread.is_alive():  # its sink does not come back; what it was given may
+            if not self._has_ended:  # its sink does not come back; what it was given may
                 self._spill()
-            return sum(len(waiting.batch) for waiting in self._queue)
+            return sum(len(waiting.batch) for waiting in self._in_memory())
+
+    def _in_memory(self) -> list[_Waiting]:
+        """List what is not on disk."""
+        return [*(() if self._current_through else self._current), *self._queue]
 
     def stats(self) -> dict[str, int]:
         """Count what happened, and what waits."""
@@ -398,7 +416,7 @@ class Lane:
         with self._changed:
             on_disk = len(self._spool) if self._spool is not None else 0
             return {
-                "waiting": sum(len(w.batch) for w in (*self._queue, *self._current)) + on_disk,
+                "waiting": sum(len(each.batch) for each in self._in_memory()) + on_disk,
                 "waiting_bytes": self._queued_bytes,
                 "spool_bytes": self._spool.size_bytes if self._spool is not None else 0,
                 "up": int(not self._is_down and self._thread.is_alive()),

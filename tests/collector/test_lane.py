@@ -2,6 +2,7 @@
 
 import threading
 from concurrent.futures import Future
+from contextlib import closing
 
 import pytest
 
@@ -11,6 +12,7 @@ pytest.importorskip("yaml")
 from eliot_etw.collector import _lane
 from eliot_etw.collector._lane import Lane, LaneOptions
 from eliot_etw.collector.sinks import Batch, BlockingSink, MessagesRefused, Origin, SinkUnavailable
+from eliot_etw.shipping._spool import DiskSpool
 from tests.collector._processes import lines_of, wait_until
 
 
@@ -154,6 +156,20 @@ class TestDown:
         assert sink.numbers == [*range(1, 501)]
         assert len(offer.done) == 50
 
+    def test_damaged_on_disk(self, make, sink, tmp_path):
+        """What waits on disk and cannot be read is dropped, and counted once."""
+        with closing(DiskSpool(tmp_path / "spool", max_bytes=1 << 20)) as spool:
+            spool.append(b"of another release", 7)
+        sink.error = SinkUnavailable("gone")
+        lane = make()
+        offer = Offered(lane)
+        offer(1)
+        wait_until(lambda: lane.stats()["failures"] > 2)
+        sink.error = None
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert sink.numbers == [*range(1, 11)]
+        assert lane.stats()["dropped"] == 7
+
     def test_restart(self, make, sink):
         """What waits on disk outlives the process."""
         sink.error = SinkUnavailable("gone")
@@ -243,6 +259,18 @@ class TestRefused:
         assert sink.numbers == [1, 2, 3, 4, 5, 6, 8, 9, 10]
         assert aside == [("sink", lines_of(10)[6], "'seven'")]
 
+    def test_sink_that_ends_its_thread(self, make, sink):
+        """A sink that would end the thread, or is cancelled, is down, and tried again."""
+        sink.error = SystemExit()
+        lane = make()
+        offer = Offered(lane)
+        offer(1)
+        wait_until(lambda: lane.stats()["failures"] > 1)
+        assert lane.gauges()["up"] == 0
+        sink.error = None
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert (sink.numbers, offer.done) == ([*range(1, 11)], [1])
+
     def test_sink_that_fails_at_many(self, make, sink, aside):
         """A sink that takes each message, but not all at once, has them; nothing is put aside."""
         real = sink.store
@@ -323,6 +351,40 @@ class TestStop:
         assert lane.stop(0.1) == 0
         assert offer.done == [1, 11]
         assert sink.closed == 0
+
+    def test_hanging_sink_without_disk(self, make, sink):
+        """Without a spool, what a sink that hangs was given is said to be nobody's."""
+        sink.hold.clear()
+        lane = make(spool_bytes=0)
+        offer = Offered(lane)
+        offer(1)
+        assert sink.is_in.wait(30)
+        offer(11)
+        assert lane.stop(0.1) == 20
+        assert offer.done == []
+
+    @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+    @pytest.mark.parametrize("spool_bytes", [0, 1 << 20])
+    def test_thread_that_died(self, make, sink, monkeypatch, spool_bytes):
+        """What was under way when its thread died, without memory, is on disk, or nobody's."""
+
+        def no_memory(*_):
+            raise MemoryError
+
+        sink.error = SinkUnavailable("gone")
+        with monkeypatch.context() as patch:
+            patch.setattr(Lane, "_hold", no_memory)
+            lane = make(spool_bytes=spool_bytes)
+            offer = Offered(lane)
+            offer(1)
+            wait_until(lambda: not lane._thread.is_alive())
+        assert (lane.gauges()["up"], sink.closed) == (0, 1)
+        assert lane.stop(5) == (0 if spool_bytes else 10)
+        assert offer.done == ([1] if spool_bytes else [])
+        sink.error = None
+        again = make(spool_bytes=spool_bytes)
+        wait_until(lambda: again.gauges()["waiting"] == 0)
+        assert sink.numbers == ([*range(1, 11)] if spool_bytes else [])
 
     def test_without_disk(self, make, sink):
         """Without a spool, it says what nobody has."""
