@@ -14,6 +14,8 @@ DEFAULT_STREAM: Final = "eliot"
 FIELD: Final = b"message"
 """The field of a stream's entry that has the message, as a line of JSON without its newline."""
 
+# Options of a URL that are files: who signs the server's certificate, and our own and its key.
+_FILES: Final = ("ssl_ca_certs", "ssl_certfile", "ssl_keyfile")
 # So many messages are added by one script. Meanwhile Redis serves nobody else.
 _AT_ONCE: Final = 500
 # For so long Redis knows which messages of a sender it has, after the last of them.
@@ -76,7 +78,8 @@ class RedisStream:
 
         Args:
             url: Where Redis is: ``redis://host:port/database``, ``rediss://`` with TLS,
-                ``unix://path``; with ``user:password@`` before the host, if it asks for them.
+                ``unix://path``; with ``user:password@`` before the host, if it asks for them,
+                and redis-py's options behind, as ``?ssl_ca_certs=path``.
             name: The stream.
             timeout_s: How long Redis may take to connect, and for each answer.
             feature: Who asks, for the report that redis is not installed.
@@ -85,6 +88,7 @@ class RedisStream:
         Raises:
             MissingDependency: If redis is not installed.
             ValueError: If a setting is wrong.
+            OSError: If a file that the URL names cannot be read.
         """
         redis: Any = require("redis", feature=feature, extra="redis")
         if not name:
@@ -105,11 +109,19 @@ class RedisStream:
                 retry=None,
                 client_name="eliot-etw",
             )
-            self._client.connection_pool.make_connection()  # which knows all options
+            pool = self._client.connection_pool
+            options = pool.connection_kwargs
+            if url.startswith("rediss:") and "ssl_cert_reqs" not in options:
+                options.setdefault("ssl_check_hostname", True)  # as is usual since 6.0
+            pool.make_connection()  # which knows all options
         except (ValueError, TypeError) as error:
             # Only the latter says nothing of a password.
             why = str(error) if isinstance(error, TypeError) else ""
             raise wrong_url("Redis", url, DEFAULT_URL, why) from None
+        for option in _FILES:
+            if option in options:
+                with open(options[option], "rb"):  # now, and with its name if it cannot be
+                    pass
         self.name = name
         self.url = without_password(url)
         self._most = "" if max_messages is None else str(max_messages)

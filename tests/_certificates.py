@@ -1,0 +1,29 @@
+"""Certificates for the servers of the tests, made by openssl."""
+
+import shutil
+import subprocess
+
+import pytest
+
+
+def make(folder, name="server", who="IP:127.0.0.1"):
+    """Make a certificate that is signed by itself, and its key.
+
+    Args:
+        folder: Where to put the files.
+        name: What they are called, without ``.pem`` and ``.key``.
+        who: Whose certificate it is, as an alternative name of the subject.
+
+    Returns:
+        The paths of the certificate and of its key, as text.
+    """
+    openssl = shutil.which("openssl")
+    if openssl is None:
+        pytest.skip("openssl makes the certificates of these tests")
+    certificate, key = (f"{folder}/{name}.{kind}" for kind in ("pem", "key"))
+    command = (
+        f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
+        f"-subj /CN=localhost -addext subjectAltName={who} -keyout {key} -out {certificate}"
+    )
+    subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
+    return certificate, key
