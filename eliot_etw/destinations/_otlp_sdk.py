@@ -239,11 +239,16 @@ class Batches:
 
     def shut_down(self) -> Signal:
         """Have the SDK export what it has, and end; return what will tell that it did."""
-        done = self._do(self._processor.shutdown)
-        self._jobs.put(None)
-        if not self._handed:
-            # There is nothing to wait for. If the process was forked without Python's knowing, the
-            # SDK waits for a thread that is not there, as long as nothing was handed over.
+        # Where nothing was handed over, there is nothing to wait for. If the process was forked
+        # without Python's knowing, the SDK would wait for a thread that is not there.
+        is_idle = not self._handed
+        if is_idle and self._worker is None and not self._start():
+            done = Signal()
+            self.exporter.shutdown()
+        else:
+            done = self._do(self._processor.shutdown)
+            self._jobs.put(None)
+        if is_idle:
             done.set()
         return done
 
