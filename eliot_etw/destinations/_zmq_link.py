@@ -270,11 +270,17 @@ class Link:
 
     def close(self, last: bytes = b"") -> None:
         """Say a last word, if there is somebody to hear it, and end."""
-        linger_ms = _LINGER_MS if last and self.send(last) else 0
-        self._close_socket(linger_ms)
-        self._context.term()
+        try:
+            linger_ms = _LINGER_MS if last and self.send(last) else 0
+            self._close_socket(linger_ms)
+        finally:
+            # Not term(), which waits for ever for a socket that was left open: for one that was
+            # to be the next, and then the system had no files for all of it.
+            self._context.destroy(linger=0)
 
     def _close_socket(self, linger_ms: int) -> None:
+        if self._socket.closed:  # and there was no other to be had
+            return
         self._socket.disable_monitor()
         self._monitor.close(linger=0)
         self._socket.close(linger=linger_ms)
