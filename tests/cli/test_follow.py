@@ -84,8 +84,9 @@ def log(tmp_path):
 def interrupt(program):
     """End it as Ctrl-C does; return the status and what it said."""
     program.send_signal(signal.SIGINT)
-    errors = program.stderr.read().decode()
-    return program.wait(PATIENCE_S), errors
+    # First: what one that goes on has to say never ends.
+    status = program.wait(PATIENCE_S)
+    return status, program.stderr.read().decode()
 
 
 def test_tasks_as_they_finish(follow, log):
@@ -206,8 +207,8 @@ def test_journal_that_cannot_be_read(follow):
     """It ends with an error, and with journalctl's reason."""
     _journal.shared()
     program, _ = follow("journal:directory=/no/such")
-    assert b"/no/such" in program.stderr.read()
     assert program.wait(PATIENCE_S) == 2
+    assert b"/no/such" in program.stderr.read()
 
 
 def test_plain_lines(follow, log):
