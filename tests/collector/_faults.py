@@ -5,7 +5,7 @@ import sqlite3
 import subprocess
 import sys
 from collections import Counter
-from contextlib import closing
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 from eliot_etw.sources import FileSource
@@ -14,6 +14,9 @@ from tests.collector._processes import wait_until
 ROOT = Path(__file__).resolve().parents[2]
 PYTHON = (sys.executable, "-m")
 _PATIENCE_S = 60
+_LOST = ("sink_dropped", "sink_refused")
+# So much of what a collector said is shown when a test fails, in characters.
+_SAID = 4_000
 LINES = """\
   lines:
     kind: jsonlines
@@ -110,7 +113,7 @@ def each_is_there_once(ends, *stores):
     expected = {who: [*range(1, end["logged"] + 1)] for who, end in ends.items()}
     left = ("queued", "spooled", "refused", "dropped", "reports")
     for who, end in ends.items():
-        assert {name: end[name] for name in left} == dict.fromkeys(left, 0), who
+        assert {name: end[name] for name in left} == dict.fromkeys(left, 0), (who, end)
     for store in stores:
         numbers, reports = numbers_of(store)
         assert reports == 0
@@ -118,16 +121,38 @@ def each_is_there_once(ends, *stores):
         for who, its in numbers.items():
             times = Counter(its)
             missing = [number for number in expected[who] if not times[number]]
-            assert missing == [], who
-            assert [number for number, count in times.items() if count > 1] == [], who
+            assert missing == [], (who, len(missing), missing[:3], missing[-3:])
+            double = [number for number, count in times.items() if count > 1]
+            assert double == [], (who, len(double), double[:3], double[-3:])
 
 
 def end(service):
-    """End a collector in order, when its sinks have all that waited for them."""
+    """End a collector in order, when its sinks have all that waited for them, and lost nothing."""
     wait_until(
         lambda: not any(v for k, v in service.figures().items() if k.startswith("sink_waiting"))
     )
+    lost = {k: v for k, v in service.figures().items() if k.startswith(_LOST) and v}
+    assert lost == {}, lost
     assert service.stop() == 0
+
+
+@contextmanager
+def what_is_left(service):
+    """Say what a collector has on disk, how it counts and what it said, if a test fails."""
+    try:
+        yield
+    except (AssertionError, subprocess.TimeoutExpired) as error:
+        figures = {}
+        with suppress(OSError):
+            figures = {name: value for name, value in service.figures().items() if value}
+        files = {
+            str(path.relative_to(service.folder)): path.stat().st_size
+            for path in sorted(service.folder.rglob("*"))
+            if path.is_file()
+        }
+        said = service.text()[-_SAID:]
+        msg = f"{error}\n\nIts files: {files}\n\nIts numbers: {figures}\n\nIt said: {said}"
+        raise AssertionError(msg) from error
 
 
 def more_lines(folder):

@@ -31,6 +31,7 @@ from tests.collector._faults import (
     more_lines,
     numbers_of,
     rows_in,
+    what_is_left,
 )
 from tests.collector._processes import wait_until
 
@@ -164,19 +165,21 @@ def test_disk_is_full(small_disk, collector, sender, is_killed):
     """
     folder, make_larger = small_disk
     service = collector((LINES + STORE).format(folder=folder), folder=folder).start()
-    program = sender(service.endpoint, burst=200)
-    wait_until(lambda: service.health()[0] == 503)
-    time.sleep(0.5)  # so that more comes
-    if is_killed:
-        service.kill()
-    make_larger()
-    if is_killed:
-        service.start()
-    wait_until(lambda: service.health()[0] == 200)
-    wait_until(more_lines(folder))
-    ends = {program.who: program.end()[0]}
-    end(service)
-    each_is_there_once(ends, lines_in(folder), rows_in(folder))
+    # So few that the program has room for what is held back, however long all this takes.
+    program = sender(service.endpoint, burst=100, pause_s=0.05)
+    with what_is_left(service):
+        wait_until(lambda: service.health()[0] == 503)
+        time.sleep(0.5)  # so that more comes
+        if is_killed:
+            service.kill()
+        make_larger()
+        if is_killed:
+            service.start()
+        wait_until(lambda: service.health()[0] == 200)
+        wait_until(more_lines(folder))
+        ends = {program.who: program.end()[0]}
+        end(service)
+        each_is_there_once(ends, lines_in(folder), rows_in(folder))
 
 
 class Wire:
