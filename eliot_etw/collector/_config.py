@@ -47,6 +47,9 @@ _ROUTE: Final[_settings.Types] = {
 }
 # How much there may be in a file: an alias of aliases is soon more than memory holds.
 _MOST_PLACES: Final = 100_000
+# What others' classes must have.
+_INPUT_METHODS: Final = ("start", "stop", "close", "stats")
+_SINK_METHODS: Final = ("write", "flush", "close", "stats")
 # What is where a path says, and what listens: two would be in each other's way.
 _FILES: Final = {"file", "jsonlines", "sqlite"}
 _LISTENERS: Final = {"zmq", "zmq_pub"}
@@ -253,6 +256,12 @@ def _spec(table: object, place: str, kinds: Kinds, lane: _settings.Types) -> Spe
         if served.get(name, 0) < 0:
             msg = f"{inside(place, name)} must not be below 0, got {served[name]}."
             raise InvalidSettings(msg)
+    methods = _INPUT_METHODS if kinds is INPUTS else _SINK_METHODS
+    # A function that makes one can be asked only when it has made it.
+    lacks = [each for each in methods if not hasattr(constructor, each)]
+    if lacks and isinstance(constructor, type):
+        where, names = inside(place, _KIND), ", ".join(lacks)
+        raise InvalidSettings(f"{where} must be of a class that has {names}, got {kind!r}.")
     types, required, takes_any = _settings.parameters_of(constructor)
     checked = checked_table(options, place, types, sorted(required), takes_any)
     return Spec(kind, checked, LaneOptions(**served))

@@ -18,6 +18,7 @@ from eliot_etw.collector._config import (
 )
 from eliot_etw.collector._lane import LaneOptions
 from eliot_etw.collector._routes import Route
+from eliot_etw.collector.sinks import SINKS
 from eliot_etw.exceptions import InvalidSettings
 
 RIGHT = """\
@@ -157,6 +158,26 @@ def test_nothing(read, text):
     """A configuration without inputs or sinks is none; tags of Python are nothing."""
     with pytest.raises(InvalidSettings, match=r"collector\.yaml:\d+: "):
         read(text)
+
+
+@pytest.mark.parametrize(
+    ("made", "words"),
+    [
+        (Path, "must be of a class that has write, flush, close, stats, got 'sqlite'"),
+        (RuntimeError("x"), "'sqlite' cannot be imported: x"),
+    ],
+)
+def test_broken_kinds(read, monkeypatch, made, words):
+    """What another package brings may be no sink, or raise anything when it is imported."""
+
+    def find(kind):
+        if isinstance(made, Exception):
+            raise made
+        return made
+
+    monkeypatch.setattr(SINKS, "find", find)
+    with pytest.raises(InvalidSettings, match=words):
+        read("inputs: [{kind: zmq}]\nsinks: {a: {kind: sqlite, path: x}}\n")
 
 
 def test_odd_names(read, tmp_path):
