@@ -150,6 +150,7 @@ OF_THE_WHOLE = {
     "cli/terminal",
     "collector/faults",
     "collector/faults_hostile",
+    "collector/sinks/contract",
     "collector_system",
     "destinations/contract",
     "docs",

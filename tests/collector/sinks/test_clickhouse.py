@@ -8,35 +8,19 @@ import pytest
 
 pytest.importorskip("msgspec")
 
-from hypothesis import given
-from hypothesis import strategies as st
 
-from eliot_etw._json import encode_line
 from eliot_etw.collector.sinks import Batch, MessagesRefused, Origin, SinkUnavailable
 from eliot_etw.collector.sinks.clickhouse import ClickHouseSink
 from eliot_etw.shipping._clickhouse import ClickHouseTable
 from eliot_etw.sources import ClickHouseSource
 from tests import _services
 from tests.collector._processes import lines_of, wait_until
-from tests.collector.sinks._killed import kill_and_resume
-from tests.test_parse import odd_messages
+from tests.collector.sinks._batches import batch_of, some
 
 
 def ask(url, question):
     """Ask ClickHouse, and return what it says."""
     return ClickHouseTable(url, "any", timeout_s=30)._ask(question.encode()).decode()
-
-
-def some(number, **fields):
-    """Make messages of one task."""
-    return [
-        {"task_uuid": "a", "task_level": [n], "timestamp": 1.0, "message_type": f"t{n}", **fields}
-        for n in range(1, number + 1)
-    ]
-
-
-def batch_of(messages):
-    return Batch([encode_line(message)[:-1] for message in messages])
 
 
 @pytest.fixture
@@ -63,15 +47,6 @@ def stored(url, table):
 
 class TestStored:
     """What the source reads is what the sink was given."""
-
-    @given(st.lists(odd_messages, max_size=20))
-    def test_law(self, messages):
-        """Any messages come back as they went in, in their order, once each."""
-        url, table = _services.shared("clickhouse").url, f"test {uuid4()}"
-        sink_for(url, table).store(batch_of(messages))
-        once = list(dict.fromkeys(map(encode_line, messages)))
-        assert [encode_line(message) for message in stored(url, table)] == once
-        ask(url, f"DROP TABLE `{table}`")
 
     @pytest.mark.parametrize("text", ["'\\\"\n\t\0", "Grüße 😀", "x" * 12_000_000])
     def test_texts(self, url, table, text):
@@ -159,21 +134,6 @@ class TestOnce:
         sink_for(url, table).store(batch_of([second]))
         assert stored(url, table) == [first, second]
 
-    def test_over_a_kill_of_clickhouse(self, tmp_path):
-        """What was stored outlives ClickHouse; the batch that failed is stored later."""
-        server = _services.start("clickhouse", tmp_path)
-        try:
-            sink = sink_for(server.url, "messages")
-            sink.store(batch_of(some(2)))
-            server.stop(signal.SIGKILL)
-            with pytest.raises(SinkUnavailable, match=server.url):
-                sink.store(batch_of(some(3)))
-            server.start()
-            sink.store(batch_of(some(3)))
-            assert len(stored(server.url, "messages")) == 3
-        finally:
-            server.stop(signal.SIGKILL)
-
     def test_over_kills_in_the_middle(self, tmp_path):
         """Whenever ClickHouse is killed, all is there once in the end, as often as it was sent."""
         server = _services.start("clickhouse", tmp_path)
@@ -193,14 +153,6 @@ class TestOnce:
             assert numbers == [*range(1, 6_002)]
         finally:
             server.stop(signal.SIGKILL)
-
-    def test_over_a_kill_of_the_collector(self, url, table, collector, shipper):
-        """A collector that is killed in mid-stream leaves each message once, and none out."""
-        pytest.importorskip("zmq")
-        pytest.importorskip("yaml")
-        sinks = f"  store: {{kind: clickhouse, url: '{url}', table: '{table}', every_s: 0}}\n"
-        numbers = kill_and_resume(collector, shipper, sinks)
-        assert sorted(m["number"] for m in stored(url, table)) == numbers
 
 
 class TestRefused:
@@ -279,23 +231,3 @@ def test_small_inserts_wait(url, table, monkeypatch):
     first, second = waits
     assert first == 0
     assert second > 900
-
-
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        ({"url": "http://user:secret@"}, "url must be one of ClickHouse"),
-        ({"url": "ftp://user:secret@host"}, "url must be one of ClickHouse"),
-        ({"url": "http://user:secret@host:x"}, "url must be one of ClickHouse"),
-        ({"url": "http://user:secret@host/a/b"}, "url must be one of ClickHouse"),
-        ({"table": ""}, "table must have a name"),
-        ({"every_s": -1}, "every_s must be at least 0"),
-        ({"timeout_s": 0}, "timeout_s must be more than 0"),
-    ],
-)
-def test_wrong_settings(options, why):
-    """A wrong setting is named, and a password is not."""
-    with pytest.raises(ValueError, match="must") as caught:
-        ClickHouseSink(**options)
-    assert why in str(caught.value)
-    assert "secret" not in str(caught.value)

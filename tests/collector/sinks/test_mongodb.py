@@ -4,7 +4,6 @@ The real pymongo, against a server of the tests; against a real MongoDB if the e
 ``ELIOT_ETW_MONGODB_URL`` says where one is.
 """
 
-import sys
 from uuid import uuid4
 
 import pytest
@@ -13,30 +12,13 @@ pytest.importorskip("msgspec")
 pytest.importorskip("pymongo")
 
 import pymongo
-from hypothesis import given
-from hypothesis import strategies as st
 
 from eliot_etw._json import encode_line
 from eliot_etw.collector.sinks import Batch, MessagesRefused, Origin, SinkUnavailable
 from eliot_etw.collector.sinks.mongodb import MongoSink
-from eliot_etw.exceptions import MissingDependency
 from eliot_etw.sources import MongoSource
 from tests import _mongodb
-from tests.collector._processes import lines_of
-from tests.collector.sinks._killed import kill_and_resume
-from tests.test_parse import json_values, odd_messages
-
-
-def some(number, **fields):
-    """Make messages of one task."""
-    return [
-        {"task_uuid": "a", "task_level": [n], "timestamp": 1.0, "message_type": f"t{n}", **fields}
-        for n in range(1, number + 1)
-    ]
-
-
-def batch_of(messages, *origins):
-    return Batch([encode_line(message)[:-1] for message in messages], origins)
+from tests.collector.sinks._batches import batch_of, some
 
 
 @pytest.fixture(scope="module")
@@ -68,32 +50,6 @@ def stored(collection):
 
 class TestStored:
     """What the source reads is what the sink was given."""
-
-    @given(
-        st.lists(
-            st.builds(
-                lambda message, fields: {**fields, **message},
-                odd_messages,
-                st.dictionaries(st.text(), json_values, max_size=3),
-            ),
-            max_size=10,
-        )
-    )
-    def test_law(self, messages):
-        """Any messages come back as they went in, in their order, once each."""
-        url, name = _mongodb.shared_url(), f"test-{uuid4()}"
-        sink = MongoSink(url, name)
-        sink.store(batch_of(messages))
-        once = list(dict.fromkeys(map(encode_line, messages)))
-        read = map(encode_line, MongoSource(url, collection=name))
-        assert list(read) == once
-        sink._collection._collection.drop()
-        sink.close(5)
-
-    def test_many(self, sink, collection):
-        """A batch may be of any length."""
-        sink.store(Batch(lines_of(5_000)))
-        assert [m["number"] for m in stored(collection)] == [*range(1, 5_001)]
 
     def test_what_bson_cannot_hold(self, sink, collection):
         """What BSON has no place for is in the line only; the rest can be asked for."""
@@ -150,15 +106,6 @@ class TestStored:
 class TestOnce:
     """What comes again is there once."""
 
-    def test_repeated(self, sink, collection):
-        """The key tells: the place and the content, or the sender's number."""
-        messages = some(2)
-        conflict = {**messages[0], "x": 1}
-        sink.store(batch_of([*messages, *messages, conflict]))
-        sink.store(batch_of([*messages, conflict]))
-        assert stored(collection) == [*messages, conflict]
-        assert sink.stats() == {"repeated": 5}
-
     def test_no_place(self, sink, collection):
         """Messages without a place are kept, told apart by their numbers, and not read."""
         batch = Batch([b'{"a":1}', b'{"a":1}'], [Origin("s", [1, 2])])
@@ -177,29 +124,6 @@ class TestOnce:
         again.store(batch_of(some(3)))
         again.close(5)
         assert stored(collection) == some(3)
-
-    def test_server_away(self):
-        """What was stored stays; the batch that failed is stored when the server is back."""
-        server = _mongodb.MongoServer().start()
-        sink = MongoSink(server.url, timeout_s=1)
-        sink.store(batch_of(some(2)))
-        server.stop()
-        with pytest.raises(SinkUnavailable, match=server.url):
-            sink.store(batch_of(some(3)))
-        server.start()
-        sink.store(batch_of(some(3)))
-        assert list(MongoSource(server.url)) == some(3)
-        sink.close(5)
-        server.stop()
-
-    def test_over_a_kill_of_the_collector(self, collection, collector, shipper):
-        """A collector that is killed in mid-stream leaves each message once, and none out."""
-        pytest.importorskip("zmq")
-        pytest.importorskip("yaml")
-        url, name = _mongodb.shared_url(), collection.name
-        sinks = f"  store: {{kind: mongodb, url: '{url}', collection: '{name}'}}\n"
-        numbers = kill_and_resume(collector, shipper, sinks)
-        assert sorted(m["number"] for m in stored(collection)) == numbers
 
 
 class TestRefused:
@@ -244,24 +168,6 @@ class TestRefused:
         server.stop()
 
 
-@pytest.mark.parametrize(
-    ("options", "why"),
-    [
-        ({"url": "http://user:secret@host"}, "url must be one of MongoDB, got 'http://host'"),
-        ({"url": "mongodb://user:secret@host:x/"}, "url must be one of MongoDB"),
-        ({"collection": ""}, "must have a name"),
-        ({"collection": "$a"}, "url must be one of MongoDB"),
-        ({"timeout_s": 0}, "timeout_s must be more than 0"),
-    ],
-)
-def test_wrong_settings(options, why):
-    """A wrong setting is named, and a password is not."""
-    with pytest.raises(ValueError, match="must") as caught:
-        MongoSink(**options)
-    assert why in str(caught.value)
-    assert "secret" not in str(caught.value)
-
-
 def test_write_concern():
     """The majority must have it, unless the URL says otherwise."""
     for url, expected in (
@@ -271,10 +177,3 @@ def test_write_concern():
         sink = MongoSink(url)
         assert sink._collection._collection.write_concern.document == expected
         sink.close(5)
-
-
-def test_not_installed(monkeypatch):
-    """Without pymongo, the constructor says what to install."""
-    monkeypatch.setitem(sys.modules, "pymongo", None)
-    with pytest.raises(MissingDependency, match=r"eliot-etw\[mongodb\]"):
-        MongoSink()
