@@ -1,4 +1,4 @@
-"""Tests of the Redis sink: each message is in the stream once, and is read back as it was."""
+"""Tests of what only the Redis sink has; what all have that store in engines is elsewhere."""
 
 from uuid import uuid4
 
@@ -6,7 +6,6 @@ import pytest
 
 pytest.importorskip("msgspec")
 pytest.importorskip("redis")
-
 
 from eliot_etw.collector.sinks import Origin, SinkUnavailable
 from eliot_etw.collector.sinks.redis import RedisSink
