@@ -11,7 +11,7 @@ from typing import Any, Final, final
 
 from eliot_etw import log_message
 from eliot_etw._require import require
-from eliot_etw.collector._addresses import is_local
+from eliot_etw.collector._addresses import is_address, is_local
 
 ZAP: Final = "inproc://zeromq.zap.01"
 """Where libzmq asks whether a connection may be made."""
@@ -159,7 +159,10 @@ def own_keys(path: str) -> tuple[bytes, bytes]:
 def check_listener(
     endpoint: str, keys: str | None, secret_key: str | None, allow_unencrypted: bool
 ) -> None:
-    """Refuse to listen where anybody may say anything."""
+    """Refuse to listen where anybody may say anything, or nobody can."""
+    if not is_address(endpoint):
+        msg = f"endpoint must look like tcp://host:port or ipc://path, got {endpoint!r}."
+        raise ValueError(msg)
     if (keys is None) != (secret_key is None):
         msg = "keys and secret_key must be given together. Make them with: eliot-etw keys new NAME"
         raise ValueError(msg)

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("msgspec")
 pytest.importorskip("yaml")
 
-from eliot_etw.collector._addresses import is_local
+from eliot_etw.collector._addresses import is_address, is_local
 
 
 @pytest.mark.parametrize(
@@ -41,3 +41,27 @@ def test_local(endpoint):
 def test_not_local(endpoint):
     """Anything else may be reached from elsewhere."""
     assert not is_local(endpoint)
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "tcp://*:5515",
+        "tcp://eth0:*",
+        "tcp://[::1]:65535",
+        "tcp://127.0.0.1:0",
+        "ipc://a",
+        "ipc://@a",
+    ],
+)
+def test_address(endpoint):
+    """These can be listened at."""
+    assert is_address(endpoint)
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["", "here", "127.0.0.1:5515", "tcp://:5515", "tcp://a:65536", "tcp://a", "ipc://"]
+)
+def test_no_address(endpoint):
+    """These are none, though ZeroMQ takes some of them."""
+    assert not is_address(endpoint)
