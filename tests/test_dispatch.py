@@ -20,6 +20,7 @@ from eliot_etw import (
 from eliot_etw._dispatch import MAX_BUFFERED, Destinations
 from eliot_etw._safe import UNPRINTABLE
 from eliot_etw.destinations.memory import MemoryDestination
+from tests._programs import run_forking
 
 
 def stats():
@@ -684,17 +685,19 @@ class TestOtherLoggers:
 class TestFork:
     """Forked children."""
 
-    def test_lock_held_by_another_thread(self, messages):
+    def test_lock_held_by_another_thread(self):
         """A child may add destinations though another thread of the parent was adding one."""
-        destinations = Logger._destinations
-        with destinations._lock:
-            pid = os.fork()
-            if not pid:
-                try:
-                    memory = MemoryDestination()
-                    add_destinations(memory)
-                    log_message("t")
-                    os._exit(0 if types_of(memory.messages) == ["t"] else 1)
-                finally:
-                    os._exit(2)
-        assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+        run_forking("""
+from eliot_etw import add_destinations, log_message
+from eliot_etw._logger import DESTINATIONS
+from eliot_etw.destinations import MemoryDestination
+
+def work():
+    memory = MemoryDestination()
+    add_destinations(memory)
+    log_message("t")
+    assert [message["message_type"] for message in memory.messages] == ["t"]
+
+with DESTINATIONS._lock:
+    in_child(work)
+""")

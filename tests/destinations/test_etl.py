@@ -1,7 +1,6 @@
 """Tests of messages in a trace: what is there, when, after which failures, in which file."""
 
 import json
-import multiprocessing
 import os
 import re
 import subprocess
@@ -16,12 +15,13 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from eliot_etw import Action, add_destinations, log_message, remove_destination, start_action
+from eliot_etw import add_destinations, log_message, remove_destination, start_action
 from eliot_etw._json import encode_line
 from eliot_etw.destinations import EtlFileDestination, FileDestination
 from eliot_etw.etw import provider_guid, read_etl
 from eliot_etw.parse import Parser
 from eliot_etw.sources import EtlSource, FileSource, merge_by_time
+from tests._programs import run_forking
 from tests.etw import test_etl as reading
 from tests.etw.test_etl import ask, has
 from tests.etw.test_etl_writer import FullDisk
@@ -29,7 +29,6 @@ from tests.etw.test_etl_writer import FullDisk
 PLACE = {"task_uuid": "x", "task_level": [1], "timestamp": 1_750_000_000.5}
 renames = pytest.mark.skipif(os.name == "nt", reason="Windows renames no file that is open")
 needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-ignore_fork_in_threads = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 
 
 @pytest.fixture
@@ -473,109 +472,143 @@ class TestExistingFile:
         assert not os.path.isfile("/dev/null")
 
 
+FORKING = """
+import sys
+from pathlib import Path
+from eliot_etw.destinations import EtlFileDestination
+
+path = Path(sys.argv[1])
+
+def log(destination, number):
+    place = {"task_uuid": "x", "task_level": [1], "timestamp": 1_750_000_000.5}
+    destination({**place, "n": number})
+"""
+
+
 @needs_fork
-@ignore_fork_in_threads
 class TestFork:
     """Forked processes."""
 
     @staticmethod
-    def in_child(work):
-        """Do something in a forked process, which then ends at once."""
-        child = os.fork()
-        if not child:
-            try:
-                work()
-                os._exit(0)
-            finally:
-                os._exit(1)
-        assert 0 == os.waitpid(child, 0)[1]
-        return child
+    def run(program, path):
+        """Run a program that forks; return what it printed."""
+        return run_forking(f"{FORKING}{program}", path).stdout
 
-    def test_own_file(self, make, path):
+    def test_own_file(self, path):
         """A child writes beside its parent; what the parent had not written is written once."""
-        destination = make(path, flush_interval_s=1000)
-        destination({**PLACE, "n": 1})
-        child = self.in_child(lambda: destination({**PLACE, "n": 2}))
-        destination({**PLACE, "n": 3})
-        destination.close()
+        program = """
+destination = EtlFileDestination(path, flush_interval_s=1000)
+log(destination, 1)
+print(in_child(lambda: log(destination, 2)))
+log(destination, 3)
+destination.close()
+"""
+        child = int(self.run(program, path))
         beside = path.with_name(f"app.{child}.etl")
         assert ([1, 3], [2]) == (numbers(path), numbers(beside))
         assert {child} == {event.process_id for event in read_etl(beside)}
 
-    def test_silent_child(self, make, path):
+    def test_silent_child(self, path):
         """A child that logs nothing leaves no file, whatever it calls."""
-        destination = make(path)
+        program = """
+destination = EtlFileDestination(path)
 
-        def work():
-            destination.flush()
-            destination.close()
+def work():
+    destination.flush()
+    destination.close()
 
-        self.in_child(work)
-        destination({**PLACE, "n": 1})
-        destination.close()
+in_child(work)
+log(destination, 1)
+destination.close()
+"""
+        self.run(program, path)
         assert [path] == list(path.parent.iterdir())
         assert [1] == numbers(path)
 
-    def test_closed(self, make, path):
+    def test_closed(self, path):
         """What was closed before the fork, or in the child, is closed."""
-        first, second = make(path), make(path.with_name("second.etl"))
-        first.close()
+        program = """
+first, second = EtlFileDestination(path), EtlFileDestination(path.with_name("second.etl"))
+first.close()
 
-        def work():
-            second.close()
-            for destination in (first, second):
-                with pytest.raises(ValueError, match=r"before close\(\)"):
-                    destination(PLACE)
+def work():
+    second.close()
+    for destination in (first, second):
+        try:
+            log(destination, 1)
+        except ValueError as error:
+            assert "before close()" in str(error)
+        else:
+            raise AssertionError
 
-        self.in_child(work)
+in_child(work)
+second.close()
+"""
+        self.run(program, path)
         assert 2 == len(list(path.parent.iterdir()))
 
-    def test_while_threads_write(self, make, path):
+    def test_while_threads_write(self, path):
         """Children of a process whose threads are logging lose nothing, and are never stuck."""
-        destination = make(path, flush_interval_s=0.001)
-        end = threading.Event()
+        program = """
+import threading
 
-        def log():
-            while not end.is_set():
-                destination({**PLACE, "n": 0})
+destination = EtlFileDestination(path, flush_interval_s=0.001)
+end = threading.Event()
 
-        threads = [threading.Thread(target=log) for _ in range(2)]
-        for thread in threads:
-            thread.start()
-        try:
-            children = [self.in_child(lambda: destination({**PLACE, "n": 7})) for _ in range(10)]
-        finally:
-            end.set()
-            for thread in threads:
-                thread.join()
-        files = [path.with_name(f"app.{child}.etl") for child in children]
+def log_on():
+    while not end.is_set():
+        log(destination, 0)
+
+threads = [threading.Thread(target=log_on) for _ in range(2)]
+for thread in threads:
+    thread.start()
+try:
+    for _ in range(10):
+        print(in_child(lambda: log(destination, 7)))
+finally:
+    end.set()
+    for thread in threads:
+        thread.join()
+"""
+        files = [path.with_name(f"app.{child}.etl") for child in self.run(program, path).split()]
         assert [[7]] * 10 == [numbers(file) for file in files]
 
-    def test_grandchildren(self, make, path):
+    def test_grandchildren(self, path):
         """Each process has a file of its own, named after the first."""
-        destination = make(path)
+        program = """
+destination = EtlFileDestination(path)
 
-        def work():
-            destination({**PLACE, "n": 1})
-            self.in_child(lambda: destination({**PLACE, "n": 2}))
+def work():
+    log(destination, 1)
+    in_child(lambda: log(destination, 2))
 
-        child = self.in_child(work)
+print(in_child(work))
+"""
+        child = int(self.run(program, path))
         (grandchild,) = set(path.parent.iterdir()) - {path, path.with_name(f"app.{child}.etl")}
         assert re.fullmatch(r"app\.\d+\.etl", grandchild.name)
         assert [2] == numbers(grandchild)
 
-    def test_merged(self, make, path):
+    def test_merged(self, path):
         """A task that goes on in forked processes is one tree of all their files."""
-        destination = make(path)
-        add_destinations(destination)
-        with start_action(action_type="all") as action:
-            task_id = action.serialize_task_id()
-            with multiprocessing.get_context("fork").Pool(2) as pool:
-                pool.map(_work, [(task_id, n) for n in range(4)], chunksize=1)
-                pool.close()
-                pool.join()
-        remove_destination(destination)
-        destination.close()
+        program = """
+import multiprocessing
+from eliot_etw import Action, add_destinations, log_message, start_action
+
+def work(task):
+    task_id, n = task
+    with Action.continue_task(task_id=task_id):
+        log_message("part", n=n)
+
+add_destinations(EtlFileDestination(path))
+with start_action(action_type="all") as action:
+    task_id = action.serialize_task_id()
+    with multiprocessing.get_context("fork").Pool(2) as pool:
+        pool.map(work, [(task_id, n) for n in range(4)], chunksize=1)
+        pool.close()
+        pool.join()
+"""
+        self.run(program, path)
         files = sorted(path.parent.iterdir())
         assert len(files) > 1
         tasks = list(Parser.parse_stream(merge_by_time(map(EtlSource, files))))
@@ -586,12 +619,6 @@ class TestFork:
             if message.contents.get("message_type") == "part"
         ]
         assert [0, 1, 2, 3] == sorted(message.contents["n"] for message in parts)
-
-
-def _work(task):
-    task_id, n = task
-    with Action.continue_task(task_id=task_id):
-        log_message("part", n=n)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="needs a limit of the size of files")

@@ -2,7 +2,6 @@
 
 import os
 import threading
-from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -11,6 +10,7 @@ from hypothesis import strategies as st
 from eliot_etw import add_destinations, log_message, start_action, write_traceback
 from eliot_etw.destinations import MemoryDestination, RateLimitedDestination, rate_limited
 from eliot_etw.parse import Parser
+from tests._programs import run_forking
 
 
 @pytest.fixture
@@ -220,19 +220,26 @@ class TestBounds:
         assert seen(memory) == [1, (3, 2, 2), 4, 5]
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
-    def test_forked(self, clock, memory):
+    def test_forked(self):
         """A child tells nothing of what its parent has folded."""
-        destination = RateLimitedDestination(memory)
-        send(destination, "t", 1, 2, 3)
-        pid = os.fork()
-        if not pid:
-            with suppress(BaseException):
-                destination.close()
-                os._exit(0 if seen(memory) == [1] else 1)
-            os._exit(2)
-        assert os.waitpid(pid, 0)[1] == 0
-        destination.close()
-        assert seen(memory) == [1, (3, 2, 2)]
+        run_forking("""
+from eliot_etw.destinations import MemoryDestination, RateLimitedDestination
+
+memory = MemoryDestination()
+destination = RateLimitedDestination(memory, interval_s=3600)
+for number in (1, 2, 3):
+    destination({"message_type": "t", "timestamp": number, "n": number})
+
+def work():
+    destination.close()
+    assert [message["n"] for message in memory.messages] == [1]
+
+in_child(work)
+destination.close()
+first, repeats = memory.messages
+assert first["n"] == 1
+assert repeats["eliot:repeated"]["times"] == 2
+""")
 
 
 def total(memory):

@@ -21,6 +21,7 @@ from eliot_etw.destinations import (
     RotatingFileDestination,
     rotating_file,
 )
+from tests._programs import run
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 
@@ -495,22 +496,33 @@ class TestProcesses:
         assert set(seen.values()) == {1}
 
     @posix
-    def test_forked(self, make, path):
+    def test_forked(self, path):
         """A child that was forked writes on to the same path, and rotates it as well."""
-        destination = make(max_bytes=500)
-        children = []
-        for who in range(3):
-            pid = os.fork()
-            if not pid:
-                status = 1
-                try:
-                    log(destination, *[[who, number] for number in range(50)])
-                    status = 0
-                finally:
-                    os._exit(status)
-            children.append(pid)
-        log(destination, *[[3, number] for number in range(50)])
-        assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+        run(
+            """
+import os, sys
+from eliot_etw.destinations import RotatingFileDestination
+
+destination = RotatingFileDestination(sys.argv[1], max_bytes=500)
+
+def log(who):
+    for number in range(50):
+        message = {"n": [who, number], "pad": ""}
+        destination({**message, "pad": "x" * (100 - len(destination.encode(message)))})
+
+children = []
+for who in range(3):
+    pid = os.fork()
+    if not pid:
+        log(who)
+        sys.exit()
+    children.append(pid)
+log(3)
+assert [os.waitpid(pid, 0)[1] for pid in children] == [0, 0, 0]
+destination.close()
+""",
+            path,
+        )
         assert Counter(map(tuple, numbers_in(path))) == {
             (who, number): 1 for who in range(4) for number in range(50)
         }

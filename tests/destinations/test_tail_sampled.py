@@ -27,6 +27,7 @@ from eliot_etw.destinations.tail_sampled import (
     unfinished,
 )
 from eliot_etw.parse import Parser
+from tests._programs import run_forking
 from tests.test_hostile_values import HOSTILE
 
 ALL, NONE = Rule(lambda task: True), Rule(lambda task: False)
@@ -414,21 +415,28 @@ class TestEnd:
         assert (stats["held"], stats["kept"], stats["failed"], stats["dropped"]) == (0, 5, 1, 0)
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
-    def test_forked(self, sample, memory):
+    def test_forked(self):
         """A child has none of the messages that its parent holds."""
-        destination = sample(ALL)
-        action = start_task(action_type="a")
-        pid = os.fork()
-        if not pid:
-            try:
-                held = destination.stats()["held"]
-                log_message("child")
-                os._exit(0 if not held and types_in(memory) == ["child"] else 1)
-            finally:
-                os._exit(2)
-        assert os.waitpid(pid, 0)[1] == 0
-        action.finish()
-        assert types_in(memory) == ["a", "a"]
+        run_forking("""
+from eliot_etw import add_destinations, log_message, start_task
+from eliot_etw.destinations import MemoryDestination, TailSampledDestination
+from eliot_etw.destinations.tail_sampled import Rule
+
+memory = MemoryDestination()
+destination = TailSampledDestination(memory, Rule(lambda task: True))
+add_destinations(destination)
+action = start_task(action_type="a")
+assert destination.stats()["held"] == 1
+
+def work():
+    assert destination.stats()["held"] == 0
+    log_message("child")
+    assert [message.get("message_type") for message in memory.messages] == ["child"]
+
+in_child(work)
+action.finish()
+assert [message.get("action_type") for message in memory.messages] == ["a", "a"]
+""")
 
 
 @pytest.mark.parametrize(

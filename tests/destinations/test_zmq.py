@@ -23,7 +23,7 @@ from eliot_etw.destinations._zmq_link import Address, Link
 from eliot_etw.exceptions import InvalidSettings, MissingDependency
 from eliot_etw.shipping._protocol import Ack, Batch, Bye, Hello, LevelRule, LevelsInForce
 from tests._collector import Collector, free_endpoint, levels
-from tests._programs import run
+from tests._programs import run, run_forking
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 # A public key that no collector has.
@@ -828,17 +828,32 @@ class TestLevels:
         assert (logger.level, later.level) == (logging.ERROR, logging.NOTSET)
 
     @posix
-    def test_forked(self, make, start):
+    def test_forked(self, start):
         """A child begins with its own levels."""
         collector = start(levels=(LevelRule("app*", 10, 60_000),))
-        destination = make(collector.endpoint)
-        level_filter = destination.drive(LevelFilter(destination, "error"))
-        wait_for(lambda: destination._levels)
-        child = os.fork()
-        if not child:  # pragma: no cover - in another process
-            level_filter({"message_type": "app:x", "log_level": "debug"})
-            os._exit(level_filter.stats()["dropped"])
-        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 1
+        run_forking(
+            """
+import sys, time
+from eliot_etw.destinations import LevelFilter, ZmqDestination
+
+destination = ZmqDestination(sys.argv[1])
+level_filter = destination.drive(LevelFilter(destination, "error"))
+message = {"message_type": "app:x", "log_level": "debug"}
+deadline = time.monotonic() + 60
+while not destination._levels:
+    assert time.monotonic() < deadline
+    time.sleep(0.01)
+
+def work():
+    level_filter(message)
+    assert level_filter.stats()["dropped"] == 1
+
+in_child(work)
+level_filter(message)
+assert level_filter.stats()["dropped"] == 0
+""",
+            collector.endpoint,
+        )
 
 
 class TestSettings:

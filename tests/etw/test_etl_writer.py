@@ -18,6 +18,7 @@ from eliot_etw.etw import _etl_writer
 from eliot_etw.etw._etl import EtlWriter, read_etl
 from eliot_etw.etw._etl_writer import MessageLane
 from eliot_etw.etw._records import EPOCH
+from tests._programs import run_forking
 from tests.etw._traces import NOW, event, events
 
 
@@ -501,24 +502,34 @@ class TestRefusals:
             getattr(writer, method)(*[event()] * (method == "write"))
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-    @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
     def test_forked(self, path):
         """A child cannot spoil its parent's trace; even if a thread was just writing."""
-        writer = EtlWriter(path)
+        run_forking(
+            """
+import sys
+from eliot_etw.etw._etl import EtlWriter
+from tests.etw._traces import event
+
+writer = EtlWriter(sys.argv[1])
+writer.write(event())
+
+def work():
+    try:
         writer.write(event())
-        with writer._lock:
-            child = os.fork()
-            if not child:
-                try:
-                    writer.write(event())
-                except ValueError as error:
-                    writer.close()
-                    os._exit(0 if "after the fork" in str(error) else 1)
-                finally:
-                    os._exit(2)
-        assert 0 == os.waitpid(child, 0)[1]
-        writer.write(event())
-        writer.close()
+    except ValueError as error:
+        assert "after the fork" in str(error)
+    else:
+        raise AssertionError
+    writer.close()
+
+with writer._lock:
+    in_child(work)
+writer.write(event())
+writer.close()
+""",
+            path,
+            cwd=_root(),
+        )
         assert [event()] * 2 == read(path)
 
     def test_too_many_processors(self, path, monkeypatch):

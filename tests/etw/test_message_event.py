@@ -31,6 +31,7 @@ from eliot_etw.etw import (
 )
 from eliot_etw.etw._message_plan import _PLACES
 from eliot_etw.etw._records import EtlEvent
+from tests._programs import run_forking
 from tests.etw import test_encode
 from tests.etw._schemas import PATIENT
 
@@ -399,18 +400,20 @@ class TestHeader:
         assert asked == [(4, 2), (4, 2), (4, 1), (4, 2)]
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")
-    def test_fork(self, encoder):
+    def test_fork(self):
         """The ids are those of the process that encodes."""
-        encoder.encode(MESSAGE)
-        reading, writing = os.pipe()
-        child = os.fork()
-        if not child:
-            os.write(writing, encoder.encode(MESSAGE).activity)
-            os._exit(0)
-        os.waitpid(child, 0)
-        assert os.read(reading, 16) == activity_id("0b9c", (2,), child)
-        os.close(reading)
-        os.close(writing)
+        run_forking("""
+from eliot_etw.etw import MessageEncoder, activity_id, provider_traits
+
+encoder = MessageEncoder(traits=provider_traits("App"))
+
+def check():
+    message = {"message_type": "t", "timestamp": 1.5, "task_uuid": "0b9c", "task_level": [2, 1]}
+    assert encoder.encode(message).activity == activity_id("0b9c", (2,), os.getpid())
+
+check()
+in_child(check)
+""")
 
 
 def longest(encoder, message):

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from eliot_etw.etw import Provider, _win32, provider_guid, provider_traits
 from eliot_etw.etw._provider import NOBODY
 from eliot_etw.testing import RecordingEtw
+from tests._programs import run_forking
 from tests.etw._library import FIRST_HANDLE, Library
 from tests.etw._schemas import PATIENT
 
@@ -251,14 +252,21 @@ class TestEnd:
         assert result.stderr == ""
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork")
-    def test_fork(self, etw):
+    def test_fork(self):
         """A forked child ends its own copy, and leaves the parent's alone."""
-        etw.enable()
-        provider = Provider(NAME)
-        child = os.fork()
-        if not child:
-            provider.close()
-            os._exit(len(etw.registered))
-        assert (child, 0) == os.waitpid(child, 0)
-        assert [NAME] == etw.registered
-        assert provider.level == 5
+        run_forking("""
+from eliot_etw.etw import Provider
+from eliot_etw.testing import RecordingEtw
+
+with RecordingEtw(level=None) as etw:
+    etw.enable()
+    provider = Provider("App")
+
+    def work():
+        provider.close()
+        assert etw.registered == []
+
+    in_child(work)
+    assert etw.registered == ["App"]
+    assert provider.level == 5
+""")

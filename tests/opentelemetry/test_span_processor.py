@@ -41,7 +41,6 @@ from opentelemetry.trace import (
 
 from eliot_etw import (
     Action,
-    FileDestination,
     add_destinations,
     current_action,
     log_message,
@@ -56,6 +55,7 @@ from eliot_etw.opentelemetry import EliotSpanProcessor
 from eliot_etw.otlp._model import Span
 from eliot_etw.otlp._spans_of import SpanMaker
 from eliot_etw.sources import FileSource
+from tests._programs import run_forking
 from tests._tracing import Tracing, ends, ids_of, paths, starts
 
 TRACE_ID = 0x0AF7651916CD43DD8448EB211C80319C
@@ -651,22 +651,30 @@ class TestProcessor:
         concurrently._executor.shutdown()
 
     @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
-    def test_forked(self, tracing, tmp_path):
+    def test_forked(self, tmp_path):
         """What a forked child logs is in the span it was forked in, which the parent ends."""
         log = tmp_path / "log"
-        destination = FileDestination(log)
-        add_destinations(destination)
-        with tracing.tracer.start_as_current_span("span") as span:
-            child = os.fork()
-            if not child:
-                try:
-                    log_message("child")
-                    span.end()
-                finally:
-                    os._exit(0)
-            os.waitpid(child, 0)
-            log_message("parent")
-        remove_destination(destination)
+        run_forking(
+            """
+import sys
+from opentelemetry.sdk.trace import TracerProvider
+from eliot_etw import log_message, to_file
+from eliot_etw.opentelemetry import EliotSpanProcessor
+
+to_file(sys.argv[1])
+provider = TracerProvider()
+provider.add_span_processor(EliotSpanProcessor())
+with provider.get_tracer("test").start_as_current_span("span") as span:
+
+    def work():
+        log_message("child")
+        span.end()
+
+    in_child(work)
+    log_message("parent")
+""",
+            log,
+        )
         messages = list(FileSource(log))
         assert [("span",), ("span", "child"), ("span", "parent")] == paths(messages)
         assert len(ends(messages, "span")) == 1

@@ -17,6 +17,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from eliot_etw.shipping import _spool as spools
 from eliot_etw.shipping._spool import DiskSpool, Entry, MemorySpool, SpoolFull
 from tests._faulty_os import FaultyOs
+from tests._programs import run_forking
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 
@@ -363,16 +364,23 @@ while True:
     @posix
     def test_forked(self, folder):
         """A child that closes its copy does not take the folder away from the parent."""
-        spool = DiskSpool(folder, max_bytes=1 << 20)
-        child = os.fork()
-        if not child:  # pragma: no cover - in another process
-            spool.close()
-            os._exit(0)
-        assert os.waitpid(child, 0)[1] == 0
-        with pytest.raises(BlockingIOError):
-            DiskSpool(folder, max_bytes=1000)
-        spool.append(b"a", 1)
-        spool.close()
+        run_forking(
+            """
+import sys
+from eliot_etw.shipping._spool import DiskSpool
+
+spool = DiskSpool(sys.argv[1], max_bytes=1 << 20)
+in_child(spool.close)
+try:
+    DiskSpool(sys.argv[1], max_bytes=1000)
+except BlockingIOError:
+    spool.append(b"a", 1)
+else:
+    raise AssertionError
+spool.close()
+""",
+            folder,
+        )
 
 
 class Same(RuleBasedStateMachine):
