@@ -19,7 +19,6 @@ from contextlib import suppress
 from hashlib import blake2b
 from importlib.util import find_spec
 from threading import Lock
-from time import monotonic
 from typing import Any, Final, NamedTuple, TypeVar, final
 from urllib.parse import quote, urlsplit
 
@@ -60,6 +59,9 @@ _UNUSED_S: Final = 60.0
 _NOBODY: Final = "nobody"
 _LAST: Final = "Eliot-Last"
 _SENDER: Final = "Eliot-Sender"
+
+# What begins what is in a file of credentials.
+_IN_CREDENTIALS: Final = (b"NATS USER JWT", b"USER NKEY SEED")
 
 # What the server calls its errors.
 _WRONG_LAST: Final = 10071
@@ -170,8 +172,11 @@ class NatsStream:
             ValueError: If a setting is wrong.
             OSError: If a file cannot be used.
         """
-        for module in ("nats", "nats.errors", "nats.js.errors", "nats.js.api"):
+        for module in ("nats", "nats.js.errors", "nats.js.api"):
             require(module, feature=feature, extra="nats")
+        nats_errors: Any = require("nats.errors", feature=feature, extra="nats")
+        # What a server raises, or the way to it.
+        self._of_servers = (nats_errors.Error, OSError, asyncio.TimeoutError)
         self._servers = _servers_of(url)
         self.url = ",".join(map(without_password, self._servers))
         if not name or not name.isprintable() or set(name) & set(" .*>/\\"):
@@ -188,6 +193,8 @@ class NatsStream:
         for path in filter(None, access):
             with open(path, "rb"):  # now, and with its name if it cannot be
                 pass
+        if access.credentials is not None:
+            _check_credentials(access.credentials)
         self.name = name
         self._new = new
         self._timeout_s = timeout_s
@@ -503,8 +510,6 @@ class NatsStream:
 
     def _do(self, work: Coroutine[Any, Any, _T]) -> _T:
         """Do something to its end. Raises OSError for whatever a server or the way to it does."""
-        import nats.errors  # noqa: PLC0415 - it was asked for
-
         with self._in_use:
             if self._loop is None:
                 self._loop = _Loop()
@@ -512,7 +517,7 @@ class NatsStream:
                 return self._loop.run_until_complete(work)
             except MessagesRefused:
                 raise
-            except (nats.errors.Error, OSError, asyncio.TimeoutError, _SomebodyElse) as error:
+            except (*self._of_servers, _SomebodyElse) as error:
                 self._forget()
                 raise OSError(errno.EIO, f"{self.url}: {self._why(error)}") from error
             except BaseException:
@@ -548,17 +553,21 @@ class NatsStream:
         from nats.js.errors import APIError  # noqa: PLC0415 - it was asked for
 
         client = Client()
-        until = monotonic() + self._timeout_s
         self._client = client
-        await asyncio.wait_for(
-            client.connect(
-                self._servers,
-                name="eliot-etw",
-                error_cb=self._note,
-                **self._options,
-            ),
-            until - monotonic(),
-        )
+        try:
+            await asyncio.wait_for(
+                client.connect(
+                    self._servers, name="eliot-etw", error_cb=self._note, **self._options
+                ),
+                self._timeout_s,
+            )
+        except Exception as error:
+            if isinstance(error, self._of_servers):
+                raise
+            # Such as credentials that were changed, and are none any more; not with its text,
+            # which may cite them.
+            path, kind = self._options.get("user_credentials"), type(error).__name__
+            raise OSError(errno.EACCES, f"credentials, {path!r}, are useless: {kind}") from None
         try:
             info = await self._manager().stream_info(self.name)
         except APIError as error:
@@ -649,6 +658,19 @@ def _ask_for_nkeys(feature: str) -> None:
             "Install it with: python -m pip install 'nats-py[nkeys]'"
         )
         raise MissingDependency(msg, name="nkeys")
+
+
+def _check_credentials(path: str) -> None:
+    """Raise ValueError if a file is none of credentials; what is in it is not told."""
+    with open(path, "rb") as file:
+        content = file.read()
+    missing = [what.decode() for what in _IN_CREDENTIALS if b"-----BEGIN " + what not in content]
+    if missing:
+        msg = (
+            f"credentials must be a .creds file, got {path!r}, in which is no "
+            f"{' and no '.join(missing)}. Have one made by: nsc generate creds"
+        )
+        raise ValueError(msg)
 
 
 def _servers_of(url: str) -> list[str]:

@@ -9,7 +9,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 import pytest
 
 from eliot_etw.shipping._clickhouse import ClickHouseTable, Refused, quoted
-from tests import _services
+from tests import _certificates, _services
 
 
 @contextmanager
@@ -161,6 +161,58 @@ def test_with_tls():
     url = _services.shared("clickhouse").url.replace("http:", "clickhouses:")
     with pytest.raises(OSError, match=r"(?i)ssl"):
         table_at(url).prepare()
+
+
+def test_certificates(tmp_path, monkeypatch):
+    """With TLS, a server gets something only if one whom we trust has signed it."""
+    certificate, key = _certificates.make(tmp_path)
+    stranger, _ = _certificates.make(tmp_path, "stranger")
+    other, other_key = _certificates.make(tmp_path, "other", "DNS:elsewhere.example")
+
+    def prepare(server, trusted, login=""):
+        monkeypatch.setenv("SSL_CERT_FILE", trusted)
+        return table_at(f"clickhouses://{login}127.0.0.1:{server.tls_port}").prepare()
+
+    server = _with_tls(tmp_path / "server", certificate, key)
+    try:
+        assert prepare(server, certificate) == 0
+        with pytest.raises(Refused, match="password") as caught:
+            prepare(server, certificate, "default:wr0ng@")
+        assert "wr0ng" not in str(caught.value)
+        with pytest.raises(OSError, match="certificate verify failed"):
+            prepare(server, stranger)
+    finally:
+        server.stop()
+    server = _with_tls(tmp_path / "server", other, other_key)
+    try:
+        with pytest.raises(OSError, match=r"not valid for '127\.0\.0\.1'"):
+            prepare(server, other)
+    finally:
+        server.stop()
+
+
+def _with_tls(folder, certificate, key):
+    """Start a ClickHouse that speaks HTTPS too."""
+    tool = _services._tool()
+
+    class WithTls(_services._kind("clickhouse")):
+        def _choose_ports(self):
+            self.port, self._native, self.tls_port = tool.free_ports(3)
+
+        def _command(self, program):
+            command = super()._command(program)
+            settings = self.folder / "config.xml"
+            more = (
+                f"<https_port>{self.tls_port}</https_port><openSSL><server>"
+                f"<certificateFile>{certificate}</certificateFile>"
+                f"<privateKeyFile>{key}</privateKeyFile>"
+                "<verificationMode>none</verificationMode></server></openSSL></yandex>"
+            )
+            text = settings.read_text("utf-8").replace("</yandex>", more)
+            settings.write_text(text, "utf-8")
+            return command
+
+    return tool.started(WithTls, folder)
 
 
 def test_users(tmp_path):

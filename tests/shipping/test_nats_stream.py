@@ -1,9 +1,7 @@
 """Tests of NATS servers that fail, or ask who we are: nothing acknowledged is lost."""
 
 import asyncio
-import shutil
 import signal
-import subprocess
 import threading
 import time
 
@@ -15,7 +13,7 @@ from eliot_etw.destinations import NatsDestination
 from eliot_etw.shipping._engines import Item
 from eliot_etw.shipping._nats_stream import Access, NatsStream, NewStream
 from eliot_etw.sources import NatsSource
-from tests import _services
+from tests import _certificates, _services
 
 _WAIT_S = 120.0
 
@@ -147,20 +145,6 @@ class TestAccess:
     """Servers that ask who we are, and say who they are."""
 
     @pytest.fixture
-    def certificates(self, tmp_path):
-        """Make a certificate for a server on this machine, signed by itself."""
-        openssl = shutil.which("openssl")
-        if openssl is None:
-            pytest.skip("openssl makes the certificates of these tests")
-        command = (
-            f"{openssl} req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -days 2 "
-            "-subj /CN=localhost -addext subjectAltName=IP:127.0.0.1 "
-            f"-keyout {tmp_path}/key.pem -out {tmp_path}/cert.pem"
-        )
-        subprocess.run(command.split(), check=True, capture_output=True, timeout=60)
-        return tmp_path
-
-    @pytest.fixture
     def serve(self, tmp_path):
         """Return a function that starts a server with more settings; it is stopped at the end."""
         started = []
@@ -211,18 +195,71 @@ class TestAccess:
         address = server.url.removeprefix("nats://")
         assert self.try_it(f"nats://t0ken@{address}") == [b"{}"]
 
-    def test_tls(self, serve, certificates):
+    def test_tls(self, serve, tmp_path):
         """With TLS, both sides prove who they are; a server that nobody signed is none."""
-        files = f'cert_file: "{certificates}/cert.pem", key_file: "{certificates}/key.pem"'
-        server = serve(f'tls {{ {files}, ca_file: "{certificates}/cert.pem", verify: true }}')
-        ca = str(certificates / "cert.pem")
-        proof = {"tls_certificate": ca, "tls_key": str(certificates / "key.pem")}
+        ca, key = _certificates.make(tmp_path)
+        stranger, stranger_key = _certificates.make(tmp_path, "stranger")
+        files = f'cert_file: "{ca}", key_file: "{key}", ca_file: "{ca}"'
+        server = serve(f"tls {{ {files}, verify: true }}")
+        proof = {"tls_certificate": ca, "tls_key": key}
         url = server.url.replace("nats:", "tls:")
         assert self.try_it(url, tls_ca=ca, **proof) == [b"{}"]
-        with pytest.raises(OSError, match="certificate"):
-            self.try_it(url, **proof)
+        for access in (proof, {"tls_ca": stranger, **proof}):
+            with pytest.raises(OSError, match="certificate verify failed"):
+                self.try_it(url, **access)
         with pytest.raises(OSError, match=url):
             self.try_it(url, tls_ca=ca)
+        with pytest.raises(OSError, match=url):
+            self.try_it(url, tls_ca=ca, tls_certificate=stranger, tls_key=stranger_key)
+
+    def test_credentials(self, serve, tmp_path):
+        """A user is known by keys, too; what proves it is in no report."""
+        pytest.importorskip("nkeys")
+        from tests._nats_accounts import Operator
+
+        operator = Operator()
+        server = serve(operator.settings)
+        right, _ = operator.credentials(tmp_path / "right.creds")
+        assert self.try_it(server.url, credentials=right) == [b"{}"]
+        stranger, seed = Operator().credentials(tmp_path / "stranger.creds")
+        for access in ({"credentials": stranger}, {}):
+            with pytest.raises(OSError, match="Authorization Violation") as caught:
+                self.try_it(server.url, **access)
+            assert seed not in str(caught.value)
+        denied, _ = operator.credentials(tmp_path / "denied.creds", pub={"deny": [">"]})
+        with pytest.raises(OSError, match="permissions violation"):
+            self.try_it(server.url, credentials=denied)
+
+    def test_credentials_change(self, serve, tmp_path):
+        """Those that become useless are told of, and count when they are good again."""
+        pytest.importorskip("nkeys")
+        from tests._nats_accounts import Operator
+
+        operator = Operator()
+        server = serve(operator.settings)
+        path = tmp_path / "user.creds"
+        operator.credentials(path)
+        access = Access(credentials=str(path))
+        stream = NatsStream(
+            server.url, "s", timeout_s=10, feature="a test", access=access, new=NewStream()
+        )
+        path.write_bytes(b"\xff s3cret")
+        with pytest.raises(OSError, match=r"user\.creds.*useless") as caught:
+            stream.append([Item(b"{}", "s", 1, "")])
+        assert "s3cret" not in str(caught.value)
+        operator.credentials(path)
+        assert stream.append([Item(b"{}", "s", 1, "")]) == 0
+        stream.close()
+
+    @pytest.mark.parametrize("content", [b"", b"-----BEGIN NATS USER JWT-----\ns3cret", b"\xff"])
+    def test_no_credentials(self, tmp_path, content):
+        """A file of something else is refused at once, without a word of it."""
+        pytest.importorskip("nkeys")
+        path = tmp_path / "odd.creds"
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match="no USER NKEY SEED") as caught:
+            NatsDestination(credentials=str(path))
+        assert "s3cret" not in str(caught.value)
 
 
 def test_close_makes_no_other_loop(monkeypatch):
