@@ -101,7 +101,7 @@ def encode(message: Control) -> bytes:
     return MAGIC + _encode(message)
 
 
-def decode(frame: bytes) -> Control:
+def decode(frame: bytes | memoryview) -> Control:
     """Read a frame that begins with `MAGIC`.
 
     Raises:

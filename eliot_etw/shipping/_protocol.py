@@ -315,7 +315,7 @@ def encode(message: Message) -> bytes:
     return frame
 
 
-def decode(frame: bytes) -> Message:
+def decode(frame: bytes | memoryview) -> Message:
     """Read a frame.
 
     Takes memory in proportion to the frame, whatever is in it.

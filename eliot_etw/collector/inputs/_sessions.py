@@ -100,6 +100,10 @@ class Sessions:
         """List the connections."""
         return list(self._sessions.items())
 
+    def is_there(self, route: bytes) -> bool:
+        """Say whether somebody has said on a connection who it is."""
+        return route in self._sessions
+
     def find(self, route: bytes, now_s: float) -> Session | None:
         """Return the connection on which something came."""
         session = self._sessions.get(route)

@@ -7,17 +7,21 @@ import socket
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Thread
 from time import monotonic
-from typing import Any, Final, final
+from typing import Final, final
 
 from eliot_etw import log_message, write_traceback
 from eliot_etw._require import require
 from eliot_etw.collector import _control as control
-from eliot_etw.collector._keys import ZAP, AllowedKeys, check_listener, own_keys, zap_reply
+from eliot_etw.collector._keys import AllowedKeys, check_listener, own_keys
 from eliot_etw.collector._level_rules import LevelRules
 from eliot_etw.collector.inputs import Batch, Deliver, Origin
+from eliot_etw.collector.inputs._curve_port import CurvePort
+from eliot_etw.collector.inputs._plain_port import PlainPort
+from eliot_etw.collector.inputs._ports import Port, Received
 from eliot_etw.collector.inputs._sessions import Sender, Session, Sessions, UnderWay
 from eliot_etw.exceptions import ProtocolError
 from eliot_etw.shipping import _protocol as protocol
@@ -27,11 +31,13 @@ DEFAULT_ENDPOINT: Final = "tcp://127.0.0.1:5515"
 _MAX_BATCH_BYTES: Final = 4 << 20
 _WINDOW_BYTES: Final = 8 << 20
 _MOST_SENDERS: Final = 10_000
-# So many frames of one connection may wait to be read: a flood waits in its sender's memory.
-_FRAMES_AHEAD: Final = 16
-# So many frames are read before what was settled meanwhile is acknowledged.
+_MEMORY_BYTES: Final = 64 << 20
+# So many may be connected besides senders: who changes levels, or has not yet said Hello.
+_MORE_CONNECTIONS: Final = 100
+# So many frames are taken before what was settled meanwhile is acknowledged.
 _FRAMES_AT_ONCE: Final = 64
 _LOOK_EVERY_S: Final = 0.25
+_LINGER_S: Final = 0.5
 _RETRY_MS: Final = 200
 # How long to wait for a batch that was held back to come again.
 _PATIENCE_S: Final = 3.0
@@ -63,6 +69,8 @@ class ZmqInput:
         max_batch_bytes: How large a batch may be; a larger frame ends its connection.
         window_bytes: How many bytes a sender may have under way.
         max_senders: How many may be connected, and are remembered.
+        memory_bytes: Without keys: how many bytes of unfinished frames and of answers that nobody
+            reads are held, of all connections together.
 
     Raises:
         MissingDependency: If pyzmq is not installed.
@@ -81,8 +89,9 @@ class ZmqInput:
         max_batch_bytes: int = _MAX_BATCH_BYTES,
         window_bytes: int = _WINDOW_BYTES,
         max_senders: int = _MOST_SENDERS,
+        memory_bytes: int = _MEMORY_BYTES,
     ) -> None:
-        self._zmq: Any = require("zmq", feature="ZmqInput", extra="collector")
+        require("zmq", feature="ZmqInput", extra="collector")
         check_listener(endpoint, keys, secret_key, allow_unencrypted)
         self.endpoint = endpoint
         self._keys = AllowedKeys(Path(keys).expanduser()) if keys else None
@@ -90,6 +99,12 @@ class ZmqInput:
         self._admins = frozenset(admins or ())
         self._max_batch_bytes = min(max_batch_bytes, protocol.MAX_FRAME_BYTES)
         self._window_bytes = window_bytes
+        self._max_senders = max_senders
+        if memory_bytes < self._max_batch_bytes + protocol.MAX_OVERHEAD_BYTES:
+            msg = f"memory_bytes must have room for one batch, {self._max_batch_bytes} bytes and"
+            msg = f"{msg} {protocol.MAX_OVERHEAD_BYTES}, got {memory_bytes!r}. Give more."
+            raise ValueError(msg)
+        self._memory_bytes = memory_bytes
         self._sessions = Sessions(max_senders)
         self._collector = secrets.token_bytes(16)
         # What sinks have settled, put in by their threads.
@@ -109,6 +124,7 @@ class ZmqInput:
                 "held_back",
                 "without_hello",
                 "denied",
+                "hung_up",
                 "acknowledged",
                 "failures",
             ),
@@ -122,42 +138,49 @@ class ZmqInput:
         """Listen. Raises OSError if that is not possible there."""
         self._deliver = deliver
         self._rules = LevelRules(folder / "levels.json")
-        zmq = self._zmq
         self._waker, self._wakened = socket.socketpair()
         self._waker.setblocking(False)
         self._wakened.setblocking(False)
-        self._context = zmq.Context()
-        self._context.linger = 0
-        self._zap = self._context.socket(zmq.REP)
-        if self._keys is not None:
-            self._zap.bind(ZAP)
-        self._router = self._context.socket(zmq.ROUTER)
-        self._set_up(self._router)
         try:
-            self._router.bind(self.endpoint)
-        except zmq.ZMQError as error:
-            self._let_go()
-            raise OSError(error.errno, f"cannot listen at {self.endpoint}: {error}") from error
-        # With the port, where any was wanted.
-        self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
+            self._port = self._listen()
+        except BaseException:
+            self._waker.close()
+            self._wakened.close()
+            raise
+        self.endpoint = self._port.endpoint
         self._thread = Thread(target=self._run, name="eliot_etw input", daemon=True)
         self._thread.start()
 
-    def _set_up(self, router: Any) -> None:
-        """Bound what a stranger can make us hold, and ask for keys."""
-        zmq = self._zmq
-        router.setsockopt(zmq.MAXMSGSIZE, self._max_batch_bytes + protocol.MAX_OVERHEAD_BYTES)
-        router.setsockopt(zmq.RCVHWM, _FRAMES_AHEAD)
-        # Acknowledgements for who does not read them are dropped: the next says it all again.
-        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
-        router.setsockopt(zmq.HANDSHAKE_IVL, 10_000)
-        # No heartbeats of ZeroMQ: libzmq 4.3.5 aborts the whole process if one is due on a
-        # connection that was closed while it held frames back. Our senders have their own.
-        router.setsockopt(zmq.TCP_KEEPALIVE, 1)
-        if self._own_keys is not None:
-            router.curve_server = True
-            router.curve_publickey, router.curve_secretkey = self._own_keys
-            router.zap_domain = b"eliot_etw"
+    def _listen(self) -> Port:
+        """Open the port: libzmq's where there are keys, as it is who can encrypt; else ours."""
+        most_bytes = self._max_batch_bytes + protocol.MAX_OVERHEAD_BYTES
+        if self._keys is not None and self._own_keys is not None:
+            return CurvePort(
+                self.endpoint,
+                wakened=self._wakened,
+                most_bytes=most_bytes,
+                keys=self._keys,
+                own_keys=self._own_keys,
+                denied=partial(self._count, "denied"),
+            )
+        return PlainPort(
+            self.endpoint,
+            wakened=self._wakened,
+            most_bytes=most_bytes,
+            memory_bytes=self._memory_bytes,
+            most_connections=self._max_senders + _MORE_CONNECTIONS,
+            is_known=self._sessions.is_there,
+            ended=self._sessions.end,
+            hung_up=self._note_hung_up,
+        )
+
+    def _count(self, what: str) -> None:
+        self._counts[what] += 1
+
+    def _note_hung_up(self, why: str) -> None:
+        """Take note that a connection was ended from here."""
+        self._count("hung_up")
+        log_message("collector:hung_up", log_level="warning", reason=why)
 
     def stop(self, timeout_s: float) -> None:
         """Take nothing more; go on acknowledging."""
@@ -188,82 +211,61 @@ class ZmqInput:
 
     def _run(self) -> None:
         """Take what comes, until the end."""
-        zmq = self._zmq
-        poller = zmq.Poller()
-        poller.register(self._router, zmq.POLLIN)
-        poller.register(self._zap, zmq.POLLIN)
-        poller.register(self._wakened.fileno(), zmq.POLLIN)
         try:
             while not self._is_closing:
                 try:
-                    self._turn(poller)
+                    self._turn()
                 except Exception:  # noqa: BLE001 - whatever it is, the others are not to suffer
-                    self._counts["failures"] += 1
-                    write_traceback()
+                    self._fail()
             self._acknowledge()
             for route, _ in self._sessions.all():
                 self._send(route, protocol.Bye())
         finally:
-            self._let_go()
+            # What was said last gets a moment to leave.
+            self._port.close(_LINGER_S)
+            self._waker.close()
+            self._wakened.close()
 
-    def _turn(self, poller: Any) -> None:
+    def _turn(self) -> None:
         """Wait for what comes, and take it."""
-        ready = dict(poller.poll(_LOOK_EVERY_S * 1000))
-        if self._wakened.fileno() in ready:
-            with suppress(OSError):
-                self._wakened.recv(4096)
-        if self._zap in ready:
-            self._answer_who_may()
-        if self._router in ready:
-            self._receive()
+        for number, received in enumerate(self._port.receive(_LOOK_EVERY_S), 1):
+            # Each by itself: what else there is must be taken too.
+            try:
+                self._receive(received)
+                if not number % _FRAMES_AT_ONCE:
+                    self._acknowledge()
+            except Exception:  # noqa: BLE001 - as above
+                self._fail()
         self._acknowledge()
         self._look_around()
 
-    def _let_go(self) -> None:
-        """Close the sockets. What was said last gets a moment to leave."""
-        self._router.close(linger=500)
-        self._zap.close(linger=0)
-        self._context.term()
-        self._waker.close()
-        self._wakened.close()
+    def _fail(self) -> None:
+        """Take note of a mistake of ours."""
+        self._counts["failures"] += 1
+        write_traceback()
 
-    def _answer_who_may(self) -> None:
-        """Say whether a connection may be made."""
-        assert self._keys is not None  # noqa: S101 - nobody asks otherwise
-        self._keys.refresh()
-        reply = zap_reply(self._zap.recv_multipart(), self._keys)
-        self._counts["denied"] += reply[2] != b"200"
-        self._zap.send_multipart(reply)
+    def _receive(self, received: Received) -> None:
+        """Take a message, or say why not."""
+        self._counts["frames"] += 1
+        if received.data is None:
+            self._refuse(received.route, "garbage", "A message must be one frame.")
+            return
+        try:
+            self._take(received, received.data)
+        except ProtocolError as error:
+            self._refuse(received.route, error.code, str(error))
 
-    def _receive(self) -> None:
-        """Take some of the frames that are there."""
-        again = self._zmq.Again
-        for _ in range(_FRAMES_AT_ONCE):
-            try:
-                frames = self._router.recv_multipart(self._zmq.NOBLOCK, copy=False)
-            except again:
-                return
-            self._counts["frames"] += 1
-            route = frames[0].bytes
-            if len(frames) != 2:
-                self._refuse(route, "garbage", "A message must be one frame.")
-                continue
-            try:
-                self._take(route, frames[1])
-            except ProtocolError as error:
-                code = getattr(error, "code", "") or "garbage"
-                self._refuse(route, code, str(error))
-
-    def _take(self, route: bytes, frame: Any) -> None:
+    def _take(self, received: Received, data: bytes | memoryview) -> None:
         """Do what a frame says. Raises ProtocolError if it says nothing."""
-        data: bytes = frame.bytes
-        if data.startswith(control.MAGIC):
-            self._answer_control(route, frame, control.decode(data))
+        route = received.route
+        if data[: len(control.MAGIC)] == control.MAGIC:
+            answer = self._control(received, control.decode(data))
+            self._port.send(route, control.encode(answer))
             return
         message = protocol.decode(data)
         now_s = monotonic()
         if isinstance(message, protocol.Hello):
-            self._greet(route, message, _user(frame), now_s)
+            self._greet(route, message, received.user, now_s)
             return
         session = self._sessions.find(route, now_s)
         if session is None:
@@ -396,17 +398,14 @@ class ZmqInput:
 
     # ---- levels --------------------------------------------------------------------------------
 
-    def _answer_control(self, route: bytes, frame: Any, request: control.Control) -> None:
+    def _control(self, received: Received, request: control.Control) -> control.Control:
         """Do what somebody asks who changes levels."""
-        self._send_frame(route, control.encode(self._control(frame, request)))
-
-    def _control(self, frame: Any, request: control.Control) -> control.Control:
         if self._keys is not None:
-            key = self._keys.name_of_user(_user(frame))
+            key = self._keys.name_of_user(received.user)
             if key not in self._admins:
                 self._counts["denied"] += 1
                 return control.Denied(f"The key {key!r} is none of the admins'.")
-        elif not _is_from_here(frame):
+        elif not received.is_from_here:
             self._counts["denied"] += 1
             return control.Denied("Without keys, levels are changed only from the same machine.")
         match request:
@@ -455,6 +454,7 @@ class ZmqInput:
             return
         self._look_at = now_s + _LOOK_EVERY_S
         self._answers = 0
+        self._port.look_around(now_s)
         self._sessions.end_silent(now_s)
         if self._rules.expire():
             self._spread_levels()
@@ -493,26 +493,5 @@ class ZmqInput:
             self._send(route, refused)
 
     def _send(self, route: bytes, message: protocol.Message) -> None:
-        self._send_frame(route, protocol.encode(message))
-
-    def _send_frame(self, route: bytes, frame: bytes) -> None:
-        """Send a frame, if its receiver is there and reads; never waits."""
-        with suppress(self._zmq.ZMQError):
-            self._router.send_multipart([route, frame], self._zmq.NOBLOCK)
-
-
-def _user(frame: Any) -> str:
-    """Return the key that a frame came with, see `zap_reply`; empty if there are no keys."""
-    try:
-        return str(frame.get("User-Id"))
-    except Exception:  # noqa: BLE001 - pyzmq raises one of several where there is none
-        return ""
-
-
-def _is_from_here(frame: Any) -> bool:
-    """Say whether a frame came from this machine."""
-    try:
-        address = str(frame.get("Peer-Address"))
-    except Exception:  # noqa: BLE001 - as above; so it is for ipc
-        return True
-    return address in ("", "::1", "localhost") or address.startswith("127.")
+        """Send a message, if its receiver is there and reads; never waits."""
+        self._port.send(route, protocol.encode(message))

@@ -1,0 +1,129 @@
+"""A port with keys: libzmq's, where only who has a key that is allowed can say anything."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, Final, final
+
+from eliot_etw._require import require
+from eliot_etw.collector._keys import ZAP, AllowedKeys, zap_reply
+from eliot_etw.collector.inputs._ports import Received
+
+# So many frames of one connection may wait to be read: a flood waits in its sender's memory.
+_FRAMES_AHEAD: Final = 16
+# So many frames are given at a time.
+_FRAMES_AT_ONCE: Final = 64
+# Who has no key may hold a connection, and what it sends meanwhile, for so long.
+_HANDSHAKE_MS: Final = 3_000
+
+
+@final
+class CurvePort:
+    """Listens with keys.
+
+    Args:
+        endpoint: Where to listen: ``tcp://0.0.0.0:5515``, ``ipc:///run/eliot-etw.sock``.
+        wakened: Wakes whoever waits, when there is something to read from it.
+        most_bytes: What a frame may have.
+        keys: Who may connect.
+        own_keys: The collector's public and secret key.
+        denied: Is called for each who may not.
+
+    Raises:
+        OSError: If it is not possible to listen there.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        *,
+        wakened: socket.socket,
+        most_bytes: int,
+        keys: AllowedKeys,
+        own_keys: tuple[bytes, bytes],
+        denied: Callable[[], object],
+    ) -> None:
+        self._zmq: Any = require("zmq", feature="ZmqInput", extra="collector")
+        self._wakened = wakened
+        self._keys = keys
+        self._denied = denied
+        zmq = self._zmq
+        self._context = zmq.Context()
+        self._context.linger = 0
+        self._zap = self._context.socket(zmq.REP)
+        self._zap.bind(ZAP)
+        self._router = self._context.socket(zmq.ROUTER)
+        self._set_up(most_bytes, own_keys)
+        try:
+            self._router.bind(endpoint)
+        except zmq.ZMQError as error:
+            self.close(0)
+            raise OSError(error.errno, f"cannot listen at {endpoint}: {error}") from error
+        self.endpoint = self._router.getsockopt_string(zmq.LAST_ENDPOINT)
+        self._poller = zmq.Poller()
+        self._poller.register(self._router, zmq.POLLIN)
+        self._poller.register(self._zap, zmq.POLLIN)
+        self._poller.register(wakened.fileno(), zmq.POLLIN)
+
+    def _set_up(self, most_bytes: int, own_keys: tuple[bytes, bytes]) -> None:
+        """Bound what a stranger can make us hold, and ask for keys."""
+        zmq, router = self._zmq, self._router
+        router.setsockopt(zmq.MAXMSGSIZE, most_bytes)
+        router.setsockopt(zmq.RCVHWM, _FRAMES_AHEAD)
+        # Acknowledgements for who does not read them are dropped: the next says it all again.
+        router.setsockopt(zmq.ROUTER_MANDATORY, 1)
+        router.setsockopt(zmq.HANDSHAKE_IVL, _HANDSHAKE_MS)
+        # No heartbeats of ZeroMQ: libzmq 4.3.5 aborts the whole process if one is due on a
+        # connection that was closed while it held frames back. Our senders have their own.
+        router.setsockopt(zmq.TCP_KEEPALIVE, 1)
+        router.curve_server = True
+        router.curve_publickey, router.curve_secretkey = own_keys
+        router.zap_domain = b"eliot_etw"
+
+    def receive(self, timeout_s: float) -> Iterator[Received]:
+        """See `Port`."""
+        ready = dict(self._poller.poll(timeout_s * 1000))
+        if self._wakened.fileno() in ready:
+            with suppress(OSError):
+                self._wakened.recv(4096)
+        if self._zap in ready:
+            self._answer_who_may()
+        if self._router in ready:
+            with suppress(self._zmq.Again):
+                for _ in range(_FRAMES_AT_ONCE):
+                    yield _received(self._router.recv_multipart(self._zmq.NOBLOCK, copy=False))
+
+    def _answer_who_may(self) -> None:
+        """Say whether a connection may be made."""
+        self._keys.refresh()
+        reply = zap_reply(self._zap.recv_multipart(), self._keys)
+        if reply[2] != b"200":
+            self._denied()
+        self._zap.send_multipart(reply)
+
+    def send(self, route: bytes, frame: bytes) -> None:
+        """See `Port`."""
+        with suppress(self._zmq.ZMQError):
+            self._router.send_multipart([route, frame], self._zmq.NOBLOCK)
+
+    def look_around(self, now_s: float) -> None:
+        """See `Port`. libzmq does all that is to be done."""
+
+    def close(self, linger_s: float) -> None:
+        """See `Port`."""
+        self._router.close(linger=int(linger_s * 1000))
+        self._zap.close(linger=0)
+        self._context.term()
+
+
+def _received(frames: list[Any]) -> Received:
+    """Say what came; each connection has a key, or it would not be there."""
+    route, *data = frames
+    return Received(
+        route.bytes,
+        data[0].bytes if len(data) == 1 else None,
+        str(frames[-1].get("User-Id")),
+        is_from_here=False,
+    )
