@@ -5,6 +5,8 @@ import logging
 import os
 import subprocess
 import sys
+import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -31,7 +33,32 @@ sinks:
     path: {folder}/lines.jsonl
     max_bytes: 100000000
 """
+_LONGEST_S = 240
 ELIOT_ETW = (sys.executable, "-m", "eliot_etw.cli")
+
+
+@pytest.fixture
+def start():
+    """Return a function that starts a Python program; it is ended after the test, or in time."""
+    with ExitStack() as ends:
+
+        def start(*arguments):
+            pipe = subprocess.PIPE
+            program = ends.enter_context(
+                subprocess.Popen(
+                    [sys.executable, "-c", *map(str, arguments)],
+                    stdin=pipe, stdout=pipe, stderr=pipe, text=True,
+                )
+            )  # fmt: skip
+            # So that nobody who reads what it says waits for ever.
+            late = threading.Timer(_LONGEST_S, program.kill)
+            late.start()
+            ends.callback(late.join)
+            ends.callback(late.cancel)
+            ends.callback(program.kill)
+            return program
+
+        yield start
 
 
 @pytest.fixture
@@ -84,7 +111,7 @@ def stored(folder):
 def empty(folder, endpoint):
     """Send all that is left in a folder."""
     destination = ZmqDestination(endpoint, spool_folder=folder)
-    wait_until(lambda: len(list(folder.iterdir())) == 1)
+    wait_until(lambda: len(list(folder.iterdir())) == 1, 60)
     destination.close()
     assert list(folder.iterdir()) == []
 
@@ -148,23 +175,18 @@ class TestFaults:
     """Each message that was logged is stored once."""
 
     @posix
-    def test_rolling_restart(self, service, tmp_path):
+    def test_rolling_restart(self, service, start, tmp_path):
         """Four programs with threads and children log while the collector is killed, twice."""
         collector = service()
         lines = tmp_path / "lines.jsonl"
         before = lines.stat().st_size
         programs = [
-            subprocess.Popen(
-                [sys.executable, "-c", PROGRAM, collector.endpoint, name, spool],
-                stdin=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-            )
+            start(PROGRAM, collector.endpoint, name, spool)
             for name, spool in [("a", ""), ("b", ""), ("c", tmp_path / "s"), ("d", tmp_path / "s")]
         ]
         for end in (collector.kill, collector.stop, collector.kill):
             # With the first lines that are new, so that the rest is under way.
-            wait_until(lambda before=before: lines.stat().st_size > before)
+            wait_until(lambda before=before: lines.stat().st_size > before, 60)
             end()
             collector.start()
             before = lines.stat().st_size
@@ -196,15 +218,13 @@ class TestFaults:
         assert stored(tmp_path) == {"here": [*range(1, 3_001)]}
 
     @posix
-    def test_sender_is_killed(self, service, tmp_path):
+    def test_sender_is_killed(self, service, start, tmp_path):
         """All that a process had got rid of when it was killed is stored, once, in the end."""
         collector = service()
-        command = [sys.executable, "-c", ENDLESS, collector.endpoint, tmp_path / "s"]
-        safe = 0
-        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as program:
-            for _ in range(50):
-                safe = int(program.stdout.readline())
-            program.kill()
+        program = start(ENDLESS, collector.endpoint, tmp_path / "s")
+        safe = [int(program.stdout.readline()) for _ in range(50)][-1]
+        program.kill()
+        program.wait(30)
         empty(tmp_path / "s", collector.endpoint)
         assert collector.stop() == 0
         numbers = sorted(stored(tmp_path)["endless"])
