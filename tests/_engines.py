@@ -12,7 +12,7 @@ from tests import _mongodb, _services
 # What has to be installed for them.
 PACKAGES = {"nats": "nats", "redis": "redis", "mongodb": "pymongo"}
 STREAMS = ["nats", "redis"]
-_SOURCES = {
+SOURCES = {
     "nats": (NatsSource, "stream"),
     "redis": (RedisSource, "stream"),
     "clickhouse": (ClickHouseSource, "table"),
@@ -44,7 +44,7 @@ class Place:
 
     def source(self, **options):
         """Make what reads it."""
-        source, what = _SOURCES[self.engine]
+        source, what = SOURCES[self.engine]
         return source(self.url, **{what: self.name}, **options)
 
     def stored(self):

@@ -171,6 +171,7 @@ OF_THE_WHOLE = {
     "runs_anywhere",
     "services",
     "shipping/system",
+    "sources/contract",
     "tools",
     "windows/destination",
     "windows/handler",

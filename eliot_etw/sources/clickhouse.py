@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Iterator
 from time import monotonic
-from typing import Final, final
+from typing import Any, Final, final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
 
 from eliot_etw._names import CLICKHOUSE
@@ -81,7 +82,7 @@ class ClickHouseSource:
         return cls(urlunsplit(parts._replace(query="")), table=table, task=task)
 
     def __iter__(self) -> Iterator[MessageDict]:
-        for row in self._table.rows("line", once=True, where=_condition(self._task)):
+        for row in _rows(self._table, "line", once=True, where=_condition(self._task)):
             message = message_of(row["line"].encode())
             if message is not None:
                 yield message
@@ -128,7 +129,7 @@ class FollowedClickHouse:
             where += f" AND arrived NOT IN ({','.join(map(str, self._given))})"
         columns = "arrived, key, line"
         current = 0
-        for row in self._table.rows(columns, once=not self._is_caught_up, where=where):
+        for row in _rows(self._table, columns, once=not self._is_caught_up, where=where):
             arrived = int(row["arrived"])
             if arrived != current:
                 self._finish(current)
@@ -164,6 +165,14 @@ class FollowedClickHouse:
 
     def close(self) -> None:
         """Stop following."""
+
+
+def _rows(table: ClickHouseTable, columns: str, *, once: bool, where: str) -> Iterator[Any]:
+    """Read rows of a table. Raises OSError, which says where, if that is not possible."""
+    try:
+        yield from table.rows(columns, once=once, where=where)
+    except OSError as error:
+        raise OSError(errno.EIO, f"{table.url}: {error}") from error
 
 
 def _condition(task: str) -> str:
