@@ -25,7 +25,7 @@ from _measure import OURS, Question, Reach, Setting, printed_number
 BARE = "bare pyzmq"
 EXECUTEMANY = "bare executemany"
 ONE, FIFTY = "1 sender", "50 senders"
-MEMORY, SQLITE = "memory", "sqlite"
+MEMORY, DOWN, SQLITE = "memory", "down", "sqlite"
 PACKAGES = ("zmq", "msgspec", "yaml", "click")
 COLLECT = (sys.executable, "-m", "eliot_etw.cli", "collect")
 # What one batch has, and about as many bytes as what is compared with it.
@@ -33,6 +33,16 @@ PER_BATCH = 1_000
 BYTES = 300
 # How many batches each sender may have under way.
 WINDOW = 4
+# How often a batch comes again that is held back, while memory is watched; and how soon.
+HELD_BACK = 10
+AGAIN_S = 0.2
+# A sink that is down, for nobody listens there; and how much may wait for it.
+SINK_THAT_IS_DOWN = """\
+  down:
+    kind: clickhouse
+    url: clickhouse://127.0.0.1:1/default
+    spool_bytes: {}
+"""
 WAIT_S = 60.0
 
 
@@ -45,7 +55,7 @@ def questions(setting: Setting) -> list[Question]:
         if tried.returncode:
             print(f"The collector is not measured: {package} is not installed.")
             return []
-    calls = setting.size.calls
+    calls, many = setting.size.calls, setting.size.many_messages
     ask = partial(_ask, setting)
     return [
         Question(
@@ -70,10 +80,17 @@ def questions(setting: Setting) -> list[Question]:
             [Reach(EXECUTEMANY, at_least=0.5)],
         ),
         Question(
-            f"what a collector grows by over {setting.size.many_messages * 10:,} messages",
+            f"what a collector grows by over {many * 10:,} messages",
             "MiB",
-            {OURS: partial(ask, MEMORY, setting.size.many_messages * 10)},
+            {OURS: partial(ask, MEMORY, many * 10)},
             [Reach(at_most=16)],
+            is_noisy=False,
+        ),
+        Question(
+            f"what a collector grows by while {many // 4:,} wait for a sink that is down",
+            "MiB",
+            {OURS: partial(ask, DOWN, many // 4)},
+            [Reach(at_most=64)],
             is_noisy=False,
         ),
     ]
@@ -108,8 +125,8 @@ def _lines(count: int, first: int = 0) -> list[bytes]:
 
 
 @contextmanager
-def _collector(folder: Path) -> Iterator[tuple[str, subprocess.Popen[str]]]:
-    """Run a collector with a file as its only sink; give its address."""
+def _collector(folder: Path, other_sink: str = "") -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """Run a collector with a file as its sink, and perhaps another one; give its address."""
     config = folder / "collector.yaml"
     config.write_text(
         f"""\
@@ -122,7 +139,7 @@ sinks:
     kind: jsonlines
     path: {folder}/messages.jsonl
     keep: 2
-"""
+{other_sink}"""
     )
     program = subprocess.Popen(
         [*COLLECT, "--config", str(config), "--state", str(folder / "state")],
@@ -222,10 +239,19 @@ class _Sender:
         """Take an answer."""
         self.acknowledged = self._hear_a(self._protocol.Ack).through
 
-    def _hear_a(self, kind: type[Any]) -> Any:
+    def is_held_back(self) -> bool:
+        """Take an answer; say whether it is that there is no room, and all is to come again."""
+        answer = self._hear_a((self._protocol.Ack, self._protocol.Refused))
+        if isinstance(answer, self._protocol.Ack):
+            self.acknowledged = answer.through
+            return False
+        self.sent = answer.first - 1
+        return True
+
+    def _hear_a(self, kind: type[Any] | tuple[type[Any], ...]) -> Any:
         answer = self._protocol.decode(self.socket.recv())
         if not isinstance(answer, kind):
-            msg = f"The collector must answer with {kind.__name__}, got {answer}."
+            msg = f"The collector must answer with {kind}, got {answer}."
             raise RuntimeError(msg)
         return answer
 
@@ -276,6 +302,30 @@ def _grown(messages: int, folder: Path) -> float:
         _send_all([sender], quarter)
         before = _resident_mib(program.pid)
         _send_all([sender], 3 * quarter)
+        after = _resident_mib(program.pid)
+        sender.socket.close()
+        return max(0.1, after - before)
+
+
+def _grown_while_down(messages: int, folder: Path) -> float:
+    """Return by how many MiB a collector grows until it takes no more for a sink that is down."""
+    import zmq
+
+    payload = b"".join(line + b"\n" for line in _lines(PER_BATCH))
+    sink = SINK_THAT_IS_DOWN.format(max(PER_BATCH, messages) * BYTES)
+    with _collector(folder, sink) as (endpoint, program), zmq.Context() as context:
+        sender = _Sender(context, endpoint, payload)
+        _send_all([sender], PER_BATCH)
+        before = _resident_mib(program.pid)
+        while True:
+            sender.send(sys.maxsize)
+            if sender.is_held_back():
+                break
+        for _ in range(HELD_BACK):
+            sleep(AGAIN_S)
+            sender.send(sender.sent + PER_BATCH)
+            while not sender.is_held_back():
+                pass
         after = _resident_mib(program.pid)
         sender.socket.close()
         return max(0.1, after - before)
@@ -338,6 +388,7 @@ CONTENDERS: dict[str, Callable[[int, Path], float]] = {
     ONE: partial(_taken, 1),
     FIFTY: partial(_taken, 50),
     MEMORY: _grown,
+    DOWN: _grown_while_down,
     SQLITE: _sqlite,
     EXECUTEMANY: _executemany,
 }
@@ -347,7 +398,7 @@ def main() -> None:
     """Print the number of one contender, in µs or MiB."""
     name, messages, folder = sys.argv[1:]
     number = CONTENDERS[name](int(messages), Path(folder))
-    print(number if name == MEMORY else number * 1e6)
+    print(number if name in (MEMORY, DOWN) else number * 1e6)
 
 
 if __name__ == "__main__":
