@@ -333,6 +333,8 @@ class CountedExporter:
         The parent's has connections that the child must not write to.
         """
         self._exporter = None
+        # The threads in it are not in the child, where others may get their numbers.
+        self._exporting.clear()
         # How many spans or log records were taken out of the SDK's queue, and of messages, what
         # became of them.
         self.taken = 0

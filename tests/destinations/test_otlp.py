@@ -32,6 +32,7 @@ from eliot_etw.parse import Parser
 from eliot_etw.sources import FileSource
 from eliot_etw.stdlib import EliotHandler
 from tests._otlp_receiver import CLOSE, HANG, grpc_receiver, http_receiver
+from tests._programs import run_forking
 from tests.otlp._trees import hostile_logs, messages_of, spans_of
 from tests.test_hostile_values import HOSTILE
 from tests.test_parse import is_permutation, logs
@@ -428,6 +429,51 @@ class TestEnds:
         written = self.run(receiver, tmp_path, f"fork_by_{way}()")
         assert len(written) > 600
         assert is_permutation(written, messages_of(receiver.items))
+
+    @pytest.mark.skipif(not hasattr(os, "fork"), reason="nothing forks here")
+    def test_fork_while_it_sends(self):
+        """Threads of a child send what they log, though the parent has some that were sending.
+
+        The system may well give them the same numbers.
+        """
+        run_forking("""
+import threading
+from eliot_etw.destinations import OtlpDestination
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+class Exporter(SpanExporter):
+    def __init__(self):
+        self.begun, self.goes_on = threading.Event(), threading.Event()
+
+    def export(self, spans):
+        self.begun.set()
+        assert self.goes_on.wait(60)
+        return SpanExportResult.SUCCESS
+
+def log():
+    otlp({"message_type": "t", "task_uuid": "u", "task_level": [1], "timestamp": 1.5})
+
+def work():
+    barrier = threading.Barrier(20)
+    threads = [threading.Thread(target=lambda: (barrier.wait(60), log())) for _ in range(20)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    exporter.goes_on.set()
+    otlp.close(60)
+    assert otlp.stats()["delivered"] == 20, otlp.stats()
+
+exporter = Exporter()
+otlp = OtlpDestination(span_exporter=exporter, messages="spans")
+log()
+threading.Thread(target=otlp.flush, args=(60,), daemon=True).start()
+assert exporter.begun.wait(60)
+in_child(work)
+exporter.goes_on.set()
+otlp.close(60)
+assert otlp.stats()["delivered"] == 1, otlp.stats()
+""")
 
 
 PROGRAM = """
