@@ -7,67 +7,85 @@ import pytest
 
 from eliot_etw.destinations import _fork_lock
 from eliot_etw.destinations._fork_lock import ForkLock
+from tests._programs import run_forking
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
 
 
+PREAMBLE = """
+import threading
+from eliot_etw.destinations import _fork_lock
+from eliot_etw.destinations._fork_lock import ForkLock
+
+begun, over = threading.Event(), threading.Event()
+
 def fork():
-    """Fork, and end the child at once."""
-    child = os.fork()
-    if not child:
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
+    in_child(lambda: None)
+
+def start(work):
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    assert begun.wait(30)
+    return thread
+"""
+
+
+def forking(program):
+    """Run a program that forks."""
+    run_forking(f"{PREAMBLE}{program}")
 
 
 def test_waits():
     """A fork comes after what is done under it."""
-    lock, begun, events = ForkLock(), threading.Event(), []
+    forking("""
+lock, events = ForkLock(), []
 
-    def work():
-        with lock:
-            begun.set()
-            threading.Event().wait(0.2)
-            events.append("done")
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert begun.wait(30)
-    fork()
-    events.append("forked")
-    thread.join(30)
-    assert events == ["done", "forked"]
-    with lock:  # it is free again
-        pass
-
-
-def test_gives_up(monkeypatch):
-    """A fork does not wait for ever."""
-    monkeypatch.setattr(_fork_lock, "_TIMEOUT_S", 0.05)
-    lock, begun, over = ForkLock(), threading.Event(), threading.Event()
-
-    def work():
-        with lock:
-            begun.set()
-            assert over.wait(30)
-
-    thread = threading.Thread(target=work)
-    thread.start()
-    assert begun.wait(30)
-    fork()
-    over.set()
-    thread.join(30)
-    assert not thread.is_alive()
+def work():
     with lock:
-        pass
+        begun.set()
+        over.wait(0.2)
+        events.append("done")
+
+thread = start(work)
+fork()
+events.append("forked")
+thread.join(30)
+assert events == ["done", "forked"], events
+with lock:  # it is free again
+    pass
+""")
+
+
+def test_gives_up():
+    """A fork does not wait for ever."""
+    forking("""
+_fork_lock._TIMEOUT_S = 0.05
+lock = ForkLock()
+
+def work():
+    with lock:
+        begun.set()
+        assert over.wait(30)
+
+thread = start(work)
+fork()
+over.set()
+thread.join(30)
+assert not thread.is_alive()
+with lock:
+    pass
+""")
 
 
 def test_within():
     """Who holds it may fork."""
-    lock = ForkLock()
-    with lock:
-        fork()
-    with lock:
-        pass
+    forking("""
+lock = ForkLock()
+with lock:
+    fork()
+with lock:
+    pass
+""")
 
 
 def test_by_several_threads(monkeypatch):
@@ -99,7 +117,9 @@ def test_taken():
 
 def test_after_a_fork():
     """In the parent, who made it hears of the fork when it is free again."""
-    heard = []
-    lock = ForkLock(lambda: heard.append(lock.take()))
-    fork()
-    assert heard == [True]
+    forking("""
+heard = []
+lock = ForkLock(lambda: heard.append(lock.take()))
+fork()
+assert heard == [True]
+""")
