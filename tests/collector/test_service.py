@@ -176,7 +176,7 @@ class TestFaults:
 
     def test_disk_is_full(self, collector, shipper, tmp_path):
         """While nothing can be written nothing is acknowledged; then all is there, once."""
-        resource = pytest.importorskip("resource")
+        pytest.importorskip("resource")
         sinks = f"""\
   lines:
     kind: jsonlines
@@ -184,13 +184,12 @@ class TestFaults:
     spool_bytes: 0
 """
         service = collector(sinks)
-        limit = 300_000
-
-        def set_limit():
-            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-            resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
-
-        service.start(preexec_fn=set_limit)
+        limited = (
+            "import os, resource, sys\n"
+            "resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, 300_000))\n"
+            "os.execv(sys.argv[1], sys.argv[1:])\n"
+        )
+        service.start(within=[sys.executable, "-c", limited])
         sender = shipper(service.endpoint)
         sender.greet()
         for first in range(1, 3_000, 100):
