@@ -22,7 +22,11 @@ PRAGMA cache_size = -8192;
 def temporary_database(schema: str) -> sqlite3.Connection:
     """Make an empty database with these tables, in which transactions are the caller's."""
     database = sqlite3.connect("", isolation_level=None)
-    database.executescript(_PRAGMAS + schema)
+    try:
+        database.executescript(_PRAGMAS + schema)
+    except BaseException:
+        database.close()
+        raise
     return database
 
 
