@@ -7,8 +7,8 @@ from typing import Final
 
 from eliot_etw.destinations._zmq_link import LOOPBACK
 
-_ANY: Final = re.compile(r"(?:ipc|inproc)://.+|tcp://.+:(\d{1,5}|\*)", re.ASCII)
-_LOCAL: Final = re.compile(rf"(ipc|inproc)://.+|tcp://({LOOPBACK.pattern}):(\d+|\*)", re.ASCII)
+_ANY: Final = re.compile(r"ipc://.+|tcp://.+:(\d{1,5}|\*)", re.ASCII)
+_LOCAL: Final = re.compile(rf"ipc://.+|tcp://({LOOPBACK.pattern}):(\d+|\*)", re.ASCII)
 
 
 def is_local(endpoint: str) -> bool:

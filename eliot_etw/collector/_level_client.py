@@ -7,6 +7,7 @@ from typing import Any, final
 
 from eliot_etw._require import require
 from eliot_etw.collector import _control as control
+from eliot_etw.destinations._zmq_link import address_of
 
 
 @final
@@ -20,8 +21,8 @@ class LevelClient:
         timeout_s: How long to wait for an answer.
 
     Raises:
-        ValueError: If only one of the keys is given, or the file has no secret one.
-        OSError: If a key cannot be read, or the address is none.
+        ValueError: If only one of the keys is given, a key or the address is none.
+        OSError: If a key cannot be read, or the address cannot be used.
     """
 
     def __init__(
@@ -35,30 +36,23 @@ class LevelClient:
         if (server_key is None) != (secret_key is None):
             raise ValueError("The keys of both sides must be given, or none. Give the other one.")
         self._zmq: Any = require("zmq", feature="Changing levels", extra="collector")
+        server_file = Path(server_key) if server_key else None
+        address = address_of(endpoint, server_file, secret_key, unencrypted=True)
         self._endpoint = endpoint
         self._timeout_ms = int(timeout_s * 1000)
         self._context = self._zmq.Context()
         self._socket = self._context.socket(self._zmq.DEALER)
         self._socket.linger = 0
+        self._socket.ipv6 = True
+        if address.server_key:
+            self._socket.curve_serverkey = address.server_key
+            self._socket.curve_publickey = address.public_key
+            self._socket.curve_secretkey = address.secret_key
         try:
-            if server_key and secret_key:
-                self._use_keys(Path(server_key), Path(secret_key))
             self._socket.connect(endpoint)
         except self._zmq.ZMQError as error:
             self.close()
             raise OSError(error.errno, f"cannot connect to {endpoint}: {error}") from error
-        except BaseException:
-            self.close()
-            raise
-
-    def _use_keys(self, server_key: Path, secret_key: Path) -> None:
-        load = require("zmq.auth", feature="Keys", extra="collector").load_certificate
-        public, secret = load(secret_key)
-        if secret is None:
-            msg = f"There must be a secret key in {secret_key}. Name the .key_secret."
-            raise ValueError(msg)
-        self._socket.curve_publickey, self._socket.curve_secretkey = public, secret
-        self._socket.curve_serverkey, _ = load(server_key)
 
     def ask(self, request: control.Request) -> control.LevelReport:
         """Ask for something.

@@ -23,7 +23,7 @@ _TCP: Final = re.compile(
     r"tcp://(?:[^;/]+;)?(\[[0-9a-fA-F:.%\w]+\]|[^:/\[\]]+):(\d{1,5})", re.ASCII
 )
 # Systems differ in how long the name of a socket may be; this much all of them take.
-_IPC: Final = re.compile(r"ipc://.{1,100}")
+_IPC: Final = re.compile(rb"ipc://.{1,100}")
 # As ZeroMQ writes keys of 32 bytes.
 _KEY_LENGTH: Final = 40
 _MOST_PORT: Final = 65_535
@@ -82,10 +82,10 @@ def address_of(
     """
     tcp = _TCP.fullmatch(endpoint)
     is_port = tcp is not None and 0 < int(tcp[2]) <= _MOST_PORT
-    if not is_port and not _IPC.fullmatch(endpoint):
+    if not is_port and not _IPC.fullmatch(os.fsencode(endpoint)):
         msg = (
-            f"endpoint must look like 'tcp://host:port' or 'ipc://path', got {endpoint!r}. "
-            "Pass the address that the collector listens on."
+            "endpoint must look like 'tcp://host:port', or like 'ipc://path' with a path of at "
+            f"most 100 bytes, got {endpoint!r}. Pass the address that the collector listens on."
         )
         raise ValueError(msg)
     if server_key is None:

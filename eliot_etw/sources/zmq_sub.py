@@ -130,6 +130,7 @@ class FollowedZmqSub:
         self._socket.setsockopt(zmq.RCVHWM, _MOST_WAITING)
         self._socket.setsockopt(zmq.MAXMSGSIZE, _MOST_BYTES)
         self._socket.setsockopt(zmq.LINGER, 0)
+        self._socket.setsockopt(zmq.IPV6, 1)
         if address.server_key:
             self._socket.curve_serverkey = address.server_key
             self._socket.curve_publickey = address.public_key

@@ -110,8 +110,14 @@ def test_wrong_call(call, arguments, words):
     assert words in errors
 
 
-def test_no_collector(call):
-    """Where there is no address, that is said."""
-    status, _, errors = call("level", "--list", "--collector", "nowhere")
+@pytest.mark.parametrize(
+    "where", ["nowhere", "inproc://a", "tcp://127.0.0.1:*", "ipc://" + "a" * 101]
+)
+def test_no_collector(call, where):
+    """Where no collector can be, that is said."""
+    status, _, errors = call("level", "--list", "--collector", where)
     assert status == 2
-    assert "cannot connect to nowhere" in errors
+    assert (
+        "endpoint must look like 'tcp://host:port', or like 'ipc://path' with a path of" in errors
+    )
+    assert f"got {where!r}." in errors

@@ -56,6 +56,7 @@ class CurvePort:
         self._zap.bind(ZAP)
         self._router = self._context.socket(zmq.ROUTER)
         self._set_up(most_bytes, own_keys)
+        self._router.ipv6 = "[" in endpoint
         try:
             self._router.bind(endpoint)
         except zmq.ZMQError as error:

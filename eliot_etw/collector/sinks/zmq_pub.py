@@ -84,6 +84,7 @@ class ZmqPubSink(BlockingSink):
                 self._socket.curve_server = True
                 self._socket.curve_publickey, self._socket.curve_secretkey = own
                 self._socket.zap_domain = b"eliot_etw"
+            self._socket.ipv6 = "[" in endpoint
             self._socket.bind(endpoint)
         except zmq.ZMQError as error:
             self._let_go()
