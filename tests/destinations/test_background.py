@@ -14,7 +14,7 @@ import pytest
 
 from eliot_etw import FileDestination, add_destinations, log_message, logging_stats, start_action
 from eliot_etw.destinations import BackgroundDestination, MemoryDestination, _queued
-from tests._programs import run
+from tests._programs import run, run_forking
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 
@@ -714,13 +714,29 @@ else:
         destination._delivering._after_fork_in_parent()
         assert memory.messages == [{"number": 1}]
 
-    def test_counts_begin_anew(self, make, path):
+    @posix
+    def test_counts_begin_anew(self, path):
         """What is counted is what happened in this process."""
-        destination = make(FileDestination(path))
-        destination({"message_type": "t"})
-        destination.flush()
-        destination._forget()
-        assert destination.stats()["delivered"] == 0
+        program = """
+import sys
+from eliot_etw import FileDestination
+from eliot_etw.destinations import BackgroundDestination
+
+log = BackgroundDestination(FileDestination(sys.argv[1]))
+
+def work():
+    assert log.stats()["delivered"] == 0
+    log({"message_type": "t"})
+    log.close()
+    assert log.stats()["delivered"] == 1
+
+for _ in range(2):
+    log({"message_type": "t"})
+assert log.flush(60)
+in_child(work)
+assert log.stats()["delivered"] == 2
+"""
+        run_forking(program, path)
 
     @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
     def test_multiprocessing(self, tmp_path, method):
