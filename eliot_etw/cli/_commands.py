@@ -31,7 +31,9 @@ Examples:
   eliot-etw tree trace.etl
   eliot-etw tree journal:unit=shop.service,since=-1h
   eliot-etw tree 'sqlite:messages.sqlite?search=timeout'
+  eliot-etw tree --follow 'redis://127.0.0.1:6379/0?stream=eliot'
   eliot-etw collect --config collector.yaml
+  eliot-etw level 'app.db*' debug --for 10m
   eliot-etw convert app.log -o app.etl
 """
 
@@ -55,6 +57,10 @@ Show what a program did: the tree of actions in its Eliot log.
 A log is a file of JSON lines, plain or compressed (gzip, xz, zstd), Eliot's or
 OpenTelemetry's (OTLP), or a trace of Windows (.etl). Several files are read as one log, by
 time. Without a file, or for "-", standard input is read.
+
+What is stored elsewhere is read by its name in place of a file: journal:, sqlite:PATH,
+redis://HOST:PORT/DB, nats://HOST:PORT, clickhouse://HOST:PORT/DB, mongodb://HOST:PORT/DB,
+zmq+sub:ENDPOINT.
 """
 
 
