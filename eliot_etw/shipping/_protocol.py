@@ -13,10 +13,11 @@ again with `Hello`; what was not acknowledged is sent again under the same numbe
 from __future__ import annotations
 
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import Annotated, Any, Final, Literal, TypeAlias, final
 
-from msgspec import DecodeError, Meta, Struct
+from msgspec import DecodeError, Meta, Raw, Struct
 from msgspec.msgpack import Decoder, Encoder
 
 from eliot_etw._json import decode_line, encode_line
@@ -32,10 +33,17 @@ MAX_MESSAGES: Final = 10_000
 """How many messages a batch may have."""
 MAX_RULES: Final = 1_000
 """How many rules about levels may be in force at a time."""
+MAX_MAP_BYTES: Final = 256 << 10
+"""How large a message may be as a map of MessagePack; a larger one is sent as a line of JSON. Maps
+must be built to be read, and take up to 72 times as much memory then; lines need not."""
 
 _HEADER: Final = MAGIC + bytes([VERSION])
-# MessagePack's marks of an array, and how the numbers of its items are written.
-_ARRAY_32: Final = b"\xdd"
+# MessagePack's marks of short arrays, whose number of items is in the mark, and of others, with
+# how many bytes that number has; and those of bytes.
+_SHORT_ARRAY: Final = 0x90
+_MOST_SHORT: Final = 0x0F
+_ARRAYS: Final = {0xDC: 2, 0xDD: 4}
+_BYTES: Final = b"\xc4\xc5\xc6"
 
 Format: TypeAlias = Literal["json", "msgpack"]
 Compression: TypeAlias = Literal["", "zlib"]
@@ -148,17 +156,26 @@ class Batch(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=T
         """The number of the last message."""
         return self.first + self.count - 1
 
-    def lines(self) -> list[bytes]:
+    def lines(self, most_bytes: int = MAX_FRAME_BYTES) -> list[bytes]:
         """Give each message as a line of JSON, without its newline.
 
-        Lines that came as such are as they came: that each is a message is not looked at.
+        Lines that came as such are as they came: that each is a message is not looked at. Takes
+        memory in proportion to the payload, whatever is in it.
+
+        Args:
+            most_bytes: What the payload may have when it is decompressed.
 
         Raises:
             ProtocolError: If they are not as many as it says, or not what it says.
         """
         if self.format == "msgpack":
-            return [encode_line(message)[:-1] for message in self.messages()]
-        payload = self._unpacked()
+            try:
+                return [_line_of(item) for item in self._items(most_bytes)]
+            except ProtocolError:
+                raise
+            except (DecodeError, RecursionError, ValueError, OverflowError) as error:
+                raise ProtocolError(_no_maps(error)) from None
+        payload = self._unpacked(most_bytes)
         # Before there is a list of them: of some KiB that were packed may come millions.
         self._check(payload.count(b"\n"))
         lines = payload.split(b"\n")
@@ -172,18 +189,16 @@ class Batch(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=T
         Raises:
             ProtocolError: If they are not as many as it says, or one is no message.
         """
-        items = self._items() if self.format == "msgpack" else self.lines()
-        return [item if isinstance(item, dict) else _message_of(item) for item in items]
+        return [_message_of(line) for line in self.lines()]
 
-    def _items(self) -> list[Any]:
+    def _items(self, most_bytes: int) -> Iterable[dict[str, Any] | bytes]:
         """Read the array of MessagePack: maps, and lines of JSON where there was no other way."""
-        try:
-            items = _ITEMS.decode(self._unpacked())
-        except (DecodeError, RecursionError, ValueError, OverflowError) as error:
-            msg = f"The payload must be an array of maps in MessagePack: {error}."
-            raise ProtocolError(msg) from None
-        self._check(len(items))
-        return items
+        payload = self._unpacked(most_bytes)
+        self._check(_items_said(payload))
+        if len(payload) <= MAX_MAP_BYTES:
+            return _ITEMS.decode(payload)
+        # One after another, so that only one of them is in memory at a time.
+        return map(_item_of, _RAW_ITEMS.decode(payload))
 
     def _check(self, count: int) -> None:
         """Hold the number of messages against what is said."""
@@ -191,17 +206,17 @@ class Batch(Struct, frozen=True, array_like=True, tag=3, forbid_unknown_fields=T
             msg = f"A batch must have the messages that it says, {self.count}, got {count}."
             raise ProtocolError(msg)
 
-    def _unpacked(self) -> bytes:
-        """Decompress the payload, as far as a payload may go."""
+    def _unpacked(self, most_bytes: int) -> bytes:
+        """Decompress the payload, as far as it may go."""
         if not self.compression:
             return self.payload
         unpacker = zlib.decompressobj()
         try:
-            unpacked = unpacker.decompress(self.payload, MAX_FRAME_BYTES)
+            unpacked = unpacker.decompress(self.payload, most_bytes)
         except zlib.error as error:
             raise ProtocolError(f"The payload must be what zlib packed: {error}.") from None
         if not unpacker.eof or unpacker.unused_data:
-            msg = f"The payload must be whole, and at most {MAX_FRAME_BYTES:,} bytes unpacked."
+            msg = f"The payload must be whole, and at most {most_bytes:,} bytes unpacked."
             raise ProtocolError(msg)
         return unpacked
 
@@ -300,7 +315,9 @@ def _no_extension(code: int, _data: memoryview) -> Any:
     raise ValueError(msg)
 
 
+_ITEM: Final = Decoder(dict[str, Any] | bytes, ext_hook=_no_extension)
 _ITEMS: Final = Decoder(list[dict[str, Any] | bytes], ext_hook=_no_extension)
+_RAW_ITEMS: Final = Decoder(list[Raw])
 
 
 def encode(message: Message) -> bytes:
@@ -346,22 +363,62 @@ def _too_large(size_bytes: int) -> str:
 def payload_of(lines: Sequence[bytes], format: Format) -> bytes:  # noqa: A002 - as in `Batch`
     """Make the payload of a batch out of lines of JSON, each with its newline.
 
-    What MessagePack cannot say (integers beyond 64 bits) stays a line of JSON within it.
+    What MessagePack cannot say (integers beyond 64 bits), and what is long, stays a line of JSON
+    within it.
     """
     if format == "json":
         return b"".join(lines)
-    items = [_ARRAY_32, len(lines).to_bytes(4, "big")]
+    items = [b"\xdd", len(lines).to_bytes(4, "big")]
     for line in lines:
-        try:
-            items.append(_encode(decode_line(line)))
-        except (ValueError, OverflowError, RecursionError):
-            items.append(_encode(line[:-1]))
+        item = b""
+        if len(line) <= MAX_MAP_BYTES:
+            with suppress(ValueError, OverflowError, RecursionError):
+                item = _encode(decode_line(line))
+        is_map = 0 < len(item) <= MAX_MAP_BYTES  # numbers may be longer than in JSON
+        items.append(item if is_map else _encode(line[:-1]))
     return b"".join(items)
 
 
 def compressed(payload: bytes) -> bytes:
     """Compress a payload as ``"zlib"``, the quick way."""
     return zlib.compress(payload, 1)
+
+
+def _items_said(payload: bytes) -> int:
+    """Return how many items an array of MessagePack says that it has.
+
+    Source:
+        https://github.com/msgpack/msgpack/blob/master/spec.md#array-format-family
+    """
+    mark = payload[0] if payload else 0
+    if mark & ~_MOST_SHORT == _SHORT_ARRAY:
+        return mark & _MOST_SHORT
+    if mark not in _ARRAYS:
+        raise ProtocolError(_no_maps(f"it begins with {payload[:1]!r}"))
+    return int.from_bytes(payload[1 : 1 + _ARRAYS[mark]], "big")
+
+
+def _item_of(raw: Raw) -> dict[str, Any] | bytes:
+    """Read an item of MessagePack, if it is a line, or a map that is not too large."""
+    data = memoryview(raw)
+    if len(data) > MAX_MAP_BYTES and data[0] not in _BYTES:
+        msg = f"A map must have at most {MAX_MAP_BYTES:,} bytes, got {len(data):,}. Send a line."
+        raise ProtocolError(msg)
+    item: dict[str, Any] | bytes = _ITEM.decode(raw)
+    return item
+
+
+def _line_of(item: dict[str, Any] | bytes) -> bytes:
+    """Make a line of JSON of a message."""
+    if isinstance(item, dict):
+        return encode_line(item)[:-1]
+    if b"\n" in item:
+        raise ProtocolError("A line within MessagePack must have no newline.")
+    return item
+
+
+def _no_maps(what: object) -> str:
+    return f"The payload must be an array of maps in MessagePack: {what}."
 
 
 def _message_of(line: bytes) -> dict[str, Any]:

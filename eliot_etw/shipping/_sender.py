@@ -94,9 +94,8 @@ class _Stream(Generic[_S]):
             first, count, blob = _piece_of(entry, self._next, welcome)
             self._next = first + count
             if len(blob) <= welcome.max_batch_bytes:
-                batch = self._batch(first, count, blob, form, compression)
-                if len(batch.payload) > welcome.max_batch_bytes:  # numbers may be longer there
-                    batch = self._batch(first, count, blob, "json", "")
+                most_bytes = welcome.max_batch_bytes
+                batch = self._batch(first, count, blob, form, compression, most_bytes)
                 self._push(_UnderWay(batch.last, count, len(batch.payload), is_refused=False))
                 self._sent_through = max(self._sent_through, batch.last)
                 return batch
@@ -105,10 +104,18 @@ class _Stream(Generic[_S]):
         return None
 
     def _batch(
-        self, first: int, count: int, blob: bytes, form: Format, compression: Compression
+        self,
+        first: int,
+        count: int,
+        blob: bytes,
+        form: Format,
+        compression: Compression,
+        most_bytes: int,
     ) -> Batch:
         """Make a batch of some lines."""
         payload = blob if form == "json" else payload_of(_lines_of(blob), form)
+        if len(payload) > most_bytes:  # numbers may be longer there
+            payload, form = blob, "json"
         packed = compressed(payload) if compression else payload
         if len(packed) >= len(payload):
             packed, compression = payload, ""

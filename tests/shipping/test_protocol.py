@@ -277,6 +277,54 @@ class TestPayload:
         with pytest.raises(ProtocolError):
             batch(payload, compression="zlib").lines()
 
+    @pytest.mark.parametrize("packing", ["", "zlib"])
+    @pytest.mark.parametrize(
+        ("start", "count"),
+        [(b"", 1), (b"\x91", 1), (b"\x91\x81\xa1a", 1), (b"\x92\x80\x81\xa1a", 2)],
+        ids=["items", "array in array", "array in map", "array in the second map"],
+    )
+    @pytest.mark.parametrize("item", [b"\x80", b"\x90", b"\xc0"], ids=["map", "array", "nil"])
+    def test_memory(self, start, count, item, packing):
+        """A payload of a million empty things takes no more memory than bytes do."""
+        most = 1 << 20
+        payload = start + b"\xdd" + most.to_bytes(4, "big") + item * most
+        sent = batch(
+            compressed(payload) if packing else payload,
+            count=count,
+            format="msgpack",
+            compression=packing,
+        )
+        tracemalloc.start()
+        try:
+            with pytest.raises(ProtocolError):
+                sent.lines()
+            assert tracemalloc.get_traced_memory()[1] < 6 << 20
+        finally:
+            tracemalloc.stop()
+
+    def test_large_message(self):
+        """What is too large to be a map, on either side, is sent as a line, and comes so."""
+        from eliot_etw._json import encode_line
+
+        numbers = [0.5] * (protocol.MAX_MAP_BYTES // 5)
+        sent = [{"n": 1}, {"text": "x" * protocol.MAX_MAP_BYTES}, {"numbers": numbers}]
+        payload = payload_of([encode_line(message) for message in sent], "msgpack")
+        assert batch(payload, count=3, format="msgpack").messages() == sent
+
+    @pytest.mark.parametrize("size", [1, protocol.MAX_MAP_BYTES])
+    def test_line_in_line(self, size):
+        """A line within MessagePack is one line."""
+        payload = msgpack.encode([b"{}\n{}" + b" " * size])
+        with pytest.raises(ProtocolError, match="no newline"):
+            batch(payload, format="msgpack").lines()
+
+    def test_unpacked_for_others(self):
+        """Whoever takes less than a frame may have says how much it may be unpacked."""
+        sent = batch(compressed(b" " * 999 + b"\n"), compression="zlib")
+        assert sent.lines(1_000) == [b" " * 999]
+        with pytest.raises(ProtocolError, match="at most 999 bytes"):
+            sent.lines(999)
+
     def test_last(self):
         """The number of the last message follows from the first and their number."""
         assert Batch(SENDER, 5, 3, "json", "", b"").last == 7

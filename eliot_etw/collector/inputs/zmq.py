@@ -342,7 +342,7 @@ class ZmqInput:
                 self._answer(route, protocol.Refused("hello", "Say Hello again."))
             return
         try:
-            lines = batch.lines()
+            lines = batch.lines(self._max_batch_bytes)
         except ProtocolError as error:
             self._counts["bad_batches"] += 1
             self._refuse(route, "batch", str(error), batch)
