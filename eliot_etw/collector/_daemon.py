@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
+from itertools import chain
 from threading import Lock
 from time import monotonic
 from typing import Any, Final, TypeVar, final
@@ -13,7 +14,7 @@ from eliot_etw import log_message, write_traceback
 from eliot_etw._safe import safe_str
 from eliot_etw.collector._config import Settings, Spec, address_of
 from eliot_etw.collector._http import Figure, HttpServer, Report
-from eliot_etw.collector._lane import Lane
+from eliot_etw.collector._lane import Lane, Waiting
 from eliot_etw.collector._lock import own
 from eliot_etw.collector._pipeline import DeadLetters, Pipeline
 from eliot_etw.collector._routes import Routes
@@ -50,6 +51,8 @@ class Collector:
         self._changing = Lock()
         self._lanes: dict[str, Lane] = {}
         self._inputs: dict[str, Input] = {}
+        # What sinks had not stored when they were changed, nor had on disk.
+        self._left: dict[str, list[Waiting]] = {}
         self._http: HttpServer | None = None
         # What they were made with, by name.
         self._specs: dict[str, Spec] = {}
@@ -57,7 +60,7 @@ class Collector:
         self._since = monotonic()
         # What is wrong with the whole of it; mostly nothing.
         self._problem = ""
-        self._counts = {"reloads": 0, "failed_reloads": 0}
+        self._counts = {"reloads": 0, "failed_reloads": 0, "left_behind": 0}
         with ExitStack() as undo:
             settings.state.mkdir(parents=True, exist_ok=True)
             undo.enter_context(own(settings.state / "lock"))
@@ -99,6 +102,8 @@ class Collector:
             if name not in self._lanes:
                 self._lanes[name] = self._lane(settings, name, spec)
                 self._specs[name] = spec
+                # Older than all that comes: else it would be taken for what came before.
+                self._lanes[name].take_over(self._left.pop(name, ()))
         self._pipeline.open(self._lanes.copy(), Routes(settings.routes, settings.sinks))
         if self._http is None and settings.http is not None:
             address = address_of(settings.http, "http")
@@ -172,12 +177,22 @@ class Collector:
             _close(self._inputs.pop(place), _CHANGE_S)
         self._pipeline.close()
         for name in [each for each in self._lanes if new.sinks.get(each) != specs[each]]:
-            self._lanes.pop(name).stop(_CHANGE_S)
+            lane = self._lanes.pop(name)
+            lane.stop(_CHANGE_S)
+            self._left.setdefault(name, []).extend(lane.give_away())
         if new.http != self._http_address and self._http is not None:
             self._http.close()
             self._http = None
         self._make(new)
         self._problem = ""
+        self._drop_what_nobody_wants()
+
+    def _drop_what_nobody_wants(self) -> None:
+        """Let go of what waited in memory for sinks that are no more, and count it."""
+        left, self._left = self._left, {}
+        for waiting in chain.from_iterable(left.values()):
+            self._counts["left_behind"] += len(waiting.batch)
+            waiting.done()
 
     def _tell_of_orphans(self) -> None:
         """Say which folders have messages for sinks that are no more."""

@@ -68,7 +68,14 @@ class LaneOptions(NamedTuple):
     spool_sync: bool = False
 
 
-class _Waiting(NamedTuple):
+class Waiting(NamedTuple):
+    """A batch that is not stored.
+
+    Attributes:
+        batch: The messages.
+        done: What is called once they are stored.
+    """
+
     batch: Batch
     done: Done
 
@@ -104,10 +111,10 @@ class Lane:
             else None
         )
         self._changed = Condition()
-        self._queue: deque[_Waiting] = deque()
+        self._queue: deque[Waiting] = deque()
         self._queued_bytes = 0
         # What the sink is just given, if it is not on disk; and if it is, up to which number.
-        self._current: list[_Waiting] = []
+        self._current: list[Waiting] = []
         self._current_through = 0
         # How many messages of it could not be read.
         self._current_damaged = 0
@@ -140,7 +147,7 @@ class Lane:
         """
         with self._changed:
             if self._fits_memory(batch):
-                self._queue.append(_Waiting(batch, done))
+                self._queue.append(Waiting(batch, done))
                 self._queued_bytes += batch.size
             elif self._spill() and self._put_on_disk(batch):
                 done()
@@ -184,7 +191,7 @@ class Lane:
             waiting.done()
         return self._spool is not None
 
-    def _take_first(self) -> _Waiting:
+    def _take_first(self) -> Waiting:
         waiting = self._queue.popleft()
         self._queued_bytes -= waiting.batch.size
         return waiting
@@ -400,9 +407,25 @@ class Lane:
                 self._spill()
             return sum(len(waiting.batch) for waiting in self._in_memory())
 
-    def _in_memory(self) -> list[_Waiting]:
+    def _in_memory(self) -> list[Waiting]:
         """List what is not on disk."""
         return [*(() if self._current_through else self._current), *self._queue]
+
+    def give_away(self) -> list[Waiting]:
+        """Give what waits in memory still, after `stop`, to whoever stores it from now on."""
+        with self._changed:
+            left = self._in_memory()
+            self._current = []
+            self._queue.clear()
+            self._queued_bytes = 0
+            return left
+
+    def take_over(self, left: Sequence[Waiting]) -> None:
+        """Take what another lane gave away, before anything is offered that is newer."""
+        with self._changed:
+            self._queue.extend(left)
+            self._queued_bytes += sum(waiting.batch.size for waiting in left)
+            self._changed.notify()
 
     def stats(self) -> dict[str, int]:
         """Count what happened, and what waits."""

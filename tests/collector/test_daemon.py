@@ -130,6 +130,45 @@ class TestReload:
         sender.wait_for_ack(1)
         assert numbers_in(settings.state / "messages.jsonl") == [1]
 
+    @pytest.mark.parametrize("is_broken_first", [False, True])
+    def test_what_waited_in_memory(self, start, settings, tmp_path, shipper, is_broken_first):
+        """What a sink without a disk had not stored is given to the one in its place, first.
+
+        What comes later must not be stored before: what came earlier would be taken for repeated,
+        when its sender sends it again.
+        """
+        nowhere = {"url": "clickhouse://127.0.0.1:1/default"}
+        down = Spec("clickhouse", nowhere, LaneOptions(spool_bytes=0))
+        settings = settings._replace(sinks={"x": down})
+        collector = start(settings)
+        sender = shipper(collector.where()["inputs"][0])
+        sender.greet()
+        sender.ship(lines_of(5))
+        wait_until(lambda: figures_of(collector)["sink_waiting", "x"] == 5)
+        up = jsonlines(tmp_path / "log")
+        if is_broken_first:
+            with pytest.raises(InvalidSettings, match=r"sinks\.y: "):
+                collector.reload(settings._replace(sinks={"x": up, "y": jsonlines(tmp_path)}))
+        collector.reload(settings._replace(sinks={"x": up}))
+        sender.ship(lines_of(5, start=6), 6)
+        sender.wait_for_ack(10)
+        assert numbers_in(tmp_path / "log") == [*range(1, 11)]
+
+    def test_what_waited_for_a_sink_that_is_no_more(self, start, settings, tmp_path, shipper):
+        """What nobody wants any more holds up no sender, and is counted."""
+        nowhere = {"url": "clickhouse://127.0.0.1:1/default"}
+        down = Spec("clickhouse", nowhere, LaneOptions(spool_bytes=0))
+        other = jsonlines(tmp_path / "log")
+        collector = start(settings._replace(sinks={"x": down, "other": other}))
+        sender = shipper(collector.where()["inputs"][0])
+        sender.greet()
+        sender.ship(lines_of(5))
+        wait_until(lambda: figures_of(collector)["sink_waiting", "x"] == 5)
+        collector.reload(settings._replace(sinks={"other": other}))
+        sender.wait_for_ack(5)
+        assert figures_of(collector)["left_behind",] == 5
+        assert numbers_in(tmp_path / "log") == [1, 2, 3, 4, 5]
+
     def test_routes(self, collector, sender, settings):
         """Routes change at once."""
         collector.reload(settings._replace(routes=[Route((), types=("test:*",))]))
