@@ -108,10 +108,11 @@ class AllowedKeys:
         for name in sorted(self._seen):
             try:
                 public, _ = self._load(self._folder / name)
-            except (OSError, ValueError) as error:
-                log_message("collector:bad_key", log_level="error", file=name, reason=str(error))
+                key = self._decode(public)
+            except Exception as error:  # noqa: BLE001 - also KeyError or struct.error for no key
+                log_message("collector:bad_key", log_level="error", file=name, reason=repr(error))
                 continue
-            names[self._decode(public)] = name.removesuffix(_SUFFIX)
+            names[key] = name.removesuffix(_SUFFIX)
         self._names = names
         log_message("collector:keys", names=sorted(names.values()))
 

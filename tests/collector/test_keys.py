@@ -82,9 +82,14 @@ def test_folder_is_gone(tmp_path, messages):
         AllowedKeys(folder)
 
 
-def test_no_key(tmp_path, messages):
+@pytest.mark.parametrize(
+    "text",
+    ["no key", *(f'curve\n    public-key = "{key}"\n' for key in ("abc", "~" * 40, "#" * 40))],
+    ids=["no file of keys", "length", "character", "number"],
+)
+def test_no_key(tmp_path, messages, text):
     """A file that is none is left out, and told of."""
-    (tmp_path / "odd.key").write_text("no key")
+    (tmp_path / "odd.key").write_text(text)
     public, _ = make_keys(tmp_path, "a")
     assert AllowedKeys(tmp_path).name_of(public_key(public)) == "a"
     assert [m["file"] for m in messages if m["message_type"] == "collector:bad_key"] == ["odd.key"]
