@@ -104,10 +104,13 @@ class CurvePort:
             self._denied()
         self._zap.send_multipart(reply)
 
-    def send(self, route: bytes, frame: bytes) -> None:
+    def send(self, route: bytes, frame: bytes) -> bool:
         """See `Port`."""
-        with suppress(self._zmq.ZMQError):
+        try:
             self._router.send_multipart([route, frame], self._zmq.NOBLOCK)
+        except self._zmq.ZMQError:
+            return False
+        return True
 
     def look_around(self, now_s: float) -> None:
         """See `Port`. libzmq does all that is to be done."""

@@ -130,16 +130,18 @@ class PlainPort:
             else:
                 self._accept()
 
-    def send(self, route: bytes, frame: bytes) -> None:
-        """See `Port`. What nobody reads is left out: the next answer says it all again."""
+    def send(self, route: bytes, frame: bytes) -> bool:
+        """See `Port`."""
         connection = self._connections.get(route)
+        if connection is not None and len(connection.unsent) + len(frame) > _UNREAD_BYTES:
+            self._write_to(connection)
+            connection = None if connection.unsent else self._connections.get(route)
         if connection is None:
-            return
-        if connection.unsent and len(connection.unsent) + len(frame) > _UNREAD_BYTES:
-            return
+            return False
         connection.unsent += framed(frame)
         self._to_write[route] = connection
         self._weigh(connection)
+        return True
 
     def look_around(self, now_s: float) -> None:
         """See `Port`."""
@@ -283,20 +285,22 @@ class PlainPort:
     def _write(self) -> None:
         """Write what may be written without waiting."""
         while self._to_write:
-            _, connection = self._to_write.popitem()
-            try:
-                del connection.unsent[: connection.sock.send(connection.unsent)]
-            except (BlockingIOError, InterruptedError):
-                pass
-            except OSError:
-                self._end(connection)
-                continue
-            self._weigh(connection)
-            is_open = connection.route in self._connections
-            if is_open and bool(connection.unsent) != connection.waits_to_write:
-                connection.waits_to_write = not connection.waits_to_write
-                events = EVENT_READ | (EVENT_WRITE if connection.waits_to_write else 0)
-                self._selector.modify(connection.sock, events, connection)
+            self._write_to(self._to_write.popitem()[1])
+
+    def _write_to(self, connection: _Connection) -> None:
+        try:
+            del connection.unsent[: connection.sock.send(connection.unsent)]
+        except (BlockingIOError, InterruptedError):
+            pass
+        except OSError:
+            self._end(connection)
+            return
+        self._weigh(connection)
+        is_open = connection.route in self._connections
+        if is_open and bool(connection.unsent) != connection.waits_to_write:
+            connection.waits_to_write = not connection.waits_to_write
+            events = EVENT_READ | (EVENT_WRITE if connection.waits_to_write else 0)
+            self._selector.modify(connection.sock, events, connection)
 
 
 def _is_from_here(sock: socket.socket, address: Any) -> bool:

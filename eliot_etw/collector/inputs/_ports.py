@@ -41,8 +41,12 @@ class Port(Protocol):
             timeout_s: How long to wait at most.
         """
 
-    def send(self, route: bytes, frame: bytes) -> None:
-        """Send a frame, if its receiver is there and reads, soon; never waits."""
+    def send(self, route: bytes, frame: bytes) -> bool:
+        """Send a frame, soon, if its receiver is there and reads; never waits.
+
+        Returns:
+            Whether it will be; if not, it is left out.
+        """
 
     def look_around(self, now_s: float) -> None:
         """Do what is to be done now and then.

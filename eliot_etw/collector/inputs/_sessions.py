@@ -14,6 +14,8 @@ from eliot_etw.shipping._protocol import Hello
 
 # Who says nothing for so long, not even that there is nothing to say, is gone.
 _SILENT_S: Final = 60.0
+# So many refused batches of a sender are remembered: all of them can be told at once.
+_MOST_REFUSED: Final = 500
 
 
 @final
@@ -60,6 +62,8 @@ class Sender:
         acknowledged: The number up to which all are settled.
         waits_for: The number that must come next, after a batch was held back; 0 if any may.
         waits_since: Since when, in s of a clock that never goes back.
+        refused: The first number of each batch that can never be taken. Its sender may not have
+            heard that, and takes for acknowledged what is below an acknowledged number.
     """
 
     identity: bytes
@@ -70,6 +74,13 @@ class Sender:
     waits_for: int = 0
     waits_since: float = 0.0
     under_way: deque[UnderWay] = field(default_factory=deque)
+    refused: dict[int, None] = field(default_factory=dict)
+
+    def refuse(self, first: int) -> None:
+        """Take note of a batch that can never be taken."""
+        self.refused[first] = None
+        if len(self.refused) > _MOST_REFUSED:
+            del self.refused[next(iter(self.refused))]
 
     def settle(self) -> bool:
         """Go on to what is settled without a gap; say whether that is more than before."""

@@ -304,6 +304,11 @@ class ZmqInput:
             self._refuse(route, "sender", "Too many senders are connected.")
             return
         known = self._sessions.known(key, hello.sender)
+        if known is not None:
+            # First of all, or it would count them as acknowledged.
+            for first in known.refused:
+                if not self._refuse_for_ever(route, hello.sender, first):
+                    return
         welcome = protocol.Welcome(
             protocol.VERSION,
             self._collector,
@@ -330,9 +335,7 @@ class ZmqInput:
         sender = self._sessions.sender(session, batch.sender, route)
         self._counts["batches"] += 1
         if batch.last <= sender.taken:
-            self._counts["replayed"] += 1
-            if sender.acknowledged:
-                self._send(route, protocol.Ack(sender.identity, sender.acknowledged))
+            self._answer_replayed(route, sender, batch)
             return
         if sender.waits_for and batch.first > sender.waits_for:
             # It was sent before its sender read that an earlier one is to come again; or that
@@ -341,11 +344,8 @@ class ZmqInput:
                 self._sessions.end(route)
                 self._answer(route, protocol.Refused("hello", "Say Hello again."))
             return
-        try:
-            lines = batch.lines(self._max_batch_bytes)
-        except ProtocolError as error:
-            self._counts["bad_batches"] += 1
-            self._refuse(route, "batch", str(error), batch)
+        lines = self._lines_of(route, sender, batch)
+        if lines is None:
             return
         first = batch.first
         if first <= sender.taken:  # its sender has put its messages together in another way
@@ -369,11 +369,35 @@ class ZmqInput:
                 sender.waits_since = monotonic()
             sender.waits_for = batch.first
             self._counts["held_back"] += 1
-            self._refuse(route, "closing" if self._is_stopping else "busy", "", batch)
+            code = "closing" if self._is_stopping else "busy"
+            self._log_refused(code, "")
+            # Not limited: who has said Hello is to know what to send when.
+            refused = protocol.Refused(code, "", batch.sender, batch.first, _RETRY_MS)
+            self._send(route, refused)
             return
         sender.taken = batch.last
         sender.waits_for = 0
         self._counts["messages"] += len(lines)
+
+    def _answer_replayed(self, route: bytes, sender: Sender, batch: protocol.Batch) -> None:
+        """Say again what became of a batch that came before."""
+        self._counts["replayed"] += 1
+        is_told = batch.first not in sender.refused or self._refuse_for_ever(
+            route, batch.sender, batch.first
+        )
+        if is_told and sender.acknowledged:
+            self._send(route, protocol.Ack(sender.identity, sender.acknowledged))
+
+    def _lines_of(self, route: bytes, sender: Sender, batch: protocol.Batch) -> list[bytes] | None:
+        """Read a batch; refuse it, and return None, if that is not possible."""
+        try:
+            return batch.lines(self._max_batch_bytes)
+        except ProtocolError as error:
+            self._counts["bad_batches"] += 1
+            self._log_refused("batch", str(error))
+            sender.refuse(batch.first)
+            self._refuse_for_ever(route, batch.sender, batch.first, str(error)[:1000])
+            return None
 
     def _settler(self, sender: Sender, under_way: UnderWay) -> Callable[[], None]:
         """Make what is called when a batch is settled, by any thread."""
@@ -474,17 +498,29 @@ class ZmqInput:
 
     # ---- answers -------------------------------------------------------------------------------
 
-    def _refuse(
-        self, route: bytes, code: str, text: str, batch: protocol.Batch | None = None
-    ) -> None:
+    def _refuse(self, route: bytes, code: str, text: str) -> None:
         """Say why something is not taken, to its sender and in our own log."""
-        if batch is None:
-            self._counts["garbage"] += 1
-            refused = protocol.Refused(code, text[:1000])
-        else:
-            refused = protocol.Refused(code, text[:1000], batch.sender, batch.first, _RETRY_MS)
-        self._answer(route, refused)
+        self._counts["garbage"] += 1
+        self._answer(route, protocol.Refused(code, text[:1000]))
+        self._log_refused(code, text)
+
+    def _log_refused(self, code: str, text: str) -> None:
         log_message("collector:refused", log_level="warning", code=code, reason=text)
+
+    def _refuse_for_ever(
+        self, route: bytes, sender: bytes, first: int, why: str = "It was refused before."
+    ) -> bool:
+        """Say that a batch can never be taken; who cannot be told must say Hello again.
+
+        Until then nothing later is taken, so that nothing later is acknowledged.
+
+        Returns:
+            Whether it is told.
+        """
+        is_told = self._send(route, protocol.Refused("batch", why, sender, first))
+        if not is_told:
+            self._sessions.end(route)
+        return is_told
 
     def _answer(self, route: bytes, refused: protocol.Refused) -> None:
         """Send a refusal, unless there were too many."""
@@ -492,6 +528,6 @@ class ZmqInput:
         if self._answers <= _MOST_ANSWERS_PER_S * _LOOK_EVERY_S:
             self._send(route, refused)
 
-    def _send(self, route: bytes, message: protocol.Message) -> None:
+    def _send(self, route: bytes, message: protocol.Message) -> bool:
         """Send a message, if its receiver is there and reads; never waits."""
-        self._port.send(route, protocol.encode(message))
+        return self._port.send(route, protocol.encode(message))

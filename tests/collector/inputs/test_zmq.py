@@ -300,6 +300,53 @@ class TestGarbage:
         sender.wait_for_ack(2)
         assert port.stats()["bad_batches"] == 4
 
+    def test_many_bad_batches(self, port, taken, shipper):
+        """Each is refused, however many there are, before anything later is acknowledged."""
+        sender = shipper(port.endpoint)
+        sender.greet()
+        for first in range(1, 1_001):
+            sender.say(protocol.Batch(sender.sender, first, 1, "json", "", b"a"))
+        sender.ship(lines_of(1), 1_001)
+        refused = []
+        while not isinstance(answer := sender.hear(), protocol.Ack):
+            refused.append((answer.code, answer.first))
+        assert refused == [("batch", first) for first in range(1, 1_001)]
+        assert answer.through == 1_001
+
+    def test_bad_batch_is_never_acknowledged(self, port, taken, shipper):
+        """Who did not hear that a batch was refused is told again, first of all."""
+        old = shipper(port.endpoint)
+        old.greet()
+        old.say(protocol.Batch(old.sender, 1, 1, "json", "", b"a"))
+        old.ship(lines_of(1), 2)
+        old.wait_for_ack(2)
+        new = shipper(port.endpoint)
+        new.sender = old.sender
+        new.say(protocol.Hello((1,), new.sender, "host", 7, "test", 0, "json"))
+        first, welcome = new.hear(), new.hear()
+        assert (first.code, first.first, welcome.acknowledged) == ("batch", 1, 2)
+        # What another process left is known by the batch alone.
+        new.say(protocol.Batch(old.sender, 1, 1, "json", "", b"a"))
+        assert new.hear().first == 1
+        assert new.hear() == protocol.Ack(old.sender, 2)
+
+    def test_bad_batches_unread(self, port, taken, shipper):
+        """Of who does not read that, nothing is taken until it has said Hello again."""
+        sender = shipper(port.endpoint)
+        sender.socket.rcvhwm = 1
+        sender.socket.rcvbuf = 1_000
+        sender.greet()
+        bad = protocol.encode(protocol.Batch(sender.sender, 1, 1, "json", "", b"a"))
+        while port.gauges()["senders"] > 1:  # the other one is that of the fixture
+            sender.socket.send(bad)
+        sender.ship(lines_of(1), 2)
+        ping = protocol.Ping(7)
+        while not (
+            isinstance(answer := sender.hear(), protocol.Refused) and answer.code == "hello"
+        ):
+            assert not isinstance(answer, protocol.Ack)
+            sender.say(ping)
+
     def test_bomb(self, port, taken, shipper):
         """A payload that becomes too large when it is decompressed is refused."""
         sender = shipper(port.endpoint)
