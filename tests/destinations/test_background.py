@@ -36,7 +36,7 @@ def make(request):
 
     yield make
     for destination in made:
-        destination.close()
+        destination.close(60)
 
 
 class Gate:
@@ -90,7 +90,7 @@ class TestDelivers:
         destination = make(FileDestination(path) if inner == "file" else memory)
         for number in range(5_000):
             destination({"message_type": "t", "number": number})
-        assert destination.flush()
+        assert destination.flush(60)
         messages = memory.messages if inner == "memory" else lines_of(path)
         assert [m["number"] for m in messages] == list(range(5_000))
         assert destination.stats() == {
@@ -102,7 +102,7 @@ class TestDelivers:
         threads = set()
         destination = make(lambda _message: threads.add(threading.get_ident()))
         destination({})
-        destination.flush()
+        destination.flush(60)
         assert len(threads - {threading.get_ident()}) == 1
 
     def test_is_woken(self, make):
@@ -111,7 +111,7 @@ class TestDelivers:
         destination = make(memory)
         for number in range(3):
             destination({"number": number})
-            assert destination.flush()
+            assert destination.flush(60)
             while not destination._is_asleep:
                 threading.Event().wait(0.01)
         assert memory.messages == [{"number": number} for number in range(3)]
@@ -127,7 +127,7 @@ class TestDelivers:
             destination({})
 
         together(log, 8)
-        destination.flush()
+        destination.flush(60)
         assert len(writers) == 1
 
     def test_locks_of_another_kind(self, make, monkeypatch):
@@ -141,7 +141,7 @@ class TestDelivers:
 
         monkeypatch.setattr(_thread, "allocate_lock", allocate_another)
         destination({})
-        assert destination.flush()
+        assert destination.flush(60)
         assert destination._bell in made
 
     @pytest.mark.parametrize("method", ["__init__", "start"])
@@ -175,7 +175,7 @@ class TestWhatWasTrueThen:
         destination({"thing": thing, "nested": nested})
         thing.size = 3
         nested["list"].append(2)
-        destination.flush()
+        destination.flush(60)
         assert lines_of(path) == [{"thing": {"size": 2}, "nested": {"list": [1]}}]
 
     def test_elsewhere(self, make):
@@ -192,7 +192,7 @@ class TestWhatWasTrueThen:
         values["c"][1].clear()
         message["more"] = 1
         gate.open.set()
-        destination.flush()
+        destination.flush(60)
         assert gate.messages == [
             {"task_level": [1], "a": [1, {"b": {2}}], "c": (bytearray(b"d"), [thing])}
         ]
@@ -203,7 +203,7 @@ class TestWhatWasTrueThen:
         destination = make(memory)
         message = {"task_level": [1, 2], "text": "x", "number": 1, "nothing": None}
         destination(message)
-        destination.flush()
+        destination.flush(60)
         assert memory.messages[0] is message
 
     def test_circular_and_deep(self, make):
@@ -215,7 +215,7 @@ class TestWhatWasTrueThen:
         for _ in range(100_000):
             deep = [deep]
         destination({"circle": circle, "deep": deep})
-        destination.flush()
+        destination.flush(60)
         copy = memory.messages[0]["circle"]
         assert copy is not circle
         assert copy[0] is copy
@@ -233,7 +233,7 @@ class TestFull:
         fill(destination, gate, 10)
         assert destination.stats()["dropped"] == 6
         gate.open.set()
-        destination.close()
+        destination.close(60)
         assert (gate.numbers(), gate.told()) == ([0, 1, 2, 3], 6)
 
     def test_drop_old(self, make):
@@ -243,7 +243,7 @@ class TestFull:
         fill(destination, gate, 10)
         assert destination.stats()["queued"] == 4
         gate.open.set()
-        destination.close()
+        destination.close(60)
         assert (gate.numbers(), gate.told()) == ([0, 7, 8, 9], 6)
 
     def test_block(self, make):
@@ -255,7 +255,7 @@ class TestFull:
         late.start()
         gate.open.set()
         late.join()
-        destination.close()
+        destination.close(60)
         assert (gate.numbers(), gate.told()) == ([0, 1, 2, 3, 4], 0)
 
     def test_block_gives_up(self, make):
@@ -268,9 +268,9 @@ class TestFull:
             destination({"message_type": "t", "number": number})
         assert destination.stats()["dropped"] == 97
         gate.open.set()
-        destination.flush()
+        destination.flush(60)
         destination({"message_type": "t", "number": 100})
-        destination.close()
+        destination.close(60)
         assert (gate.numbers(), gate.told()) == ([0, 1, 2, 100], 97)
 
     def test_interrupted_while_it_waits(self, make):
@@ -287,7 +287,7 @@ class TestFull:
             with pytest.raises(KeyboardInterrupt):
                 destination({"message_type": "t", "number": 2})
         gate.open.set()
-        destination.close()
+        destination.close(60)
         assert (gate.numbers(), gate.told()) == ([0, 1], 1)
 
     @pytest.mark.parametrize("when_full", ["block", "drop_new", "drop_old"])
@@ -300,7 +300,7 @@ class TestFull:
                 destination({"message_type": "t", "number": number})
 
         together(log, 8)
-        destination.close()
+        destination.close(60)
         messages = lines_of(path)
         kinds = Counter(m["message_type"] for m in messages)
         stats = destination.stats()
@@ -327,7 +327,7 @@ class TestFull:
 
         reader = threading.Thread(target=read_all)
         reader.start()
-        destination.close()
+        destination.close(60)
         file.close()
         reader.join()
         stats = destination.stats()
@@ -350,8 +350,8 @@ class TestFull:
         destination = make(inner, max_queued=1, when_full="drop_new")
         fill(destination, gate, 5)
         gate.open.set()
-        destination.flush()
-        destination.close()
+        destination.flush(60)
+        destination.close(60)
         assert gate.told() == 3
 
 
@@ -392,7 +392,7 @@ def log_all(first):
         thread.start()
     for thread in threads:
         thread.join()
-    assert not hasattr(log, "flush") or log.flush()
+    assert not hasattr(log, "flush") or log.flush(60)
 
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_001, resource.RLIM_INFINITY))
 log_all(0)
@@ -429,8 +429,8 @@ class TestFailures:
         destination = make(broken)
         add_destinations(destination)
         log_message("t")
-        destination.flush()
-        destination.close()
+        destination.flush(60)
+        destination.close(60)
         assert [m["message_type"] for m in messages] == ["t", "eliot:destination_failure"]
         assert messages[1]["reason"] == "disk full"
         assert destination.stats()["failed"] == 1
@@ -442,15 +442,15 @@ class TestFailures:
         destination = make(file)
         add_destinations(destination)
         log_message("good")
-        destination.flush()
+        destination.flush(60)
         writable, file._fd = file._fd, os.open(path, os.O_RDONLY)
         log_message("bad", value=1)
         log_message("bad", value=2)
-        destination.flush()
+        destination.flush(60)
         os.close(file._fd)
         file._fd = writable
         log_message("good")
-        destination.close()
+        destination.close(60)
         reports = [m for m in messages if m["message_type"] == "eliot:destination_failure"]
         assert ["""'value'": '1'""" in m["message"] for m in reports] == [True, False]
         assert [m["message_type"] for m in lines_of(path)] == ["good", "good"]
@@ -465,9 +465,9 @@ class TestFailures:
         with monkeypatch.context() as patch:
             patch.setattr(file, "write_lines", None)
             log_message("bad")
-            destination.flush()
+            destination.flush(60)
         log_message("good")
-        destination.flush()
+        destination.flush(60)
         assert [m["message_type"] for m in lines_of(path)] == ["good"]
         assert "eliot:destination_failure" in [m["message_type"] for m in messages]
         assert destination.stats()["failed"] == 1
@@ -486,11 +486,11 @@ class TestFailures:
         add_destinations(destination)
         for kind in ("good", "bad", "good"):
             log_message(kind)
-        assert destination.flush()
+        assert destination.flush(60)
         assert seen == ["good", "bad", "good"]
         stats = destination.stats()
         assert (stats["delivered"], stats["failed"]) == (2, 1)
-        destination.close()
+        destination.close(60)
         # The writer reports it whenever it comes to it: before the last message, or after.
         reports = [m for m in messages if m["message_type"] == "eliot:destination_failure"]
         assert [m["exception"] for m in reports] == [f"builtins.{error.__name__}"]
@@ -515,7 +515,7 @@ class TestFailures:
             destination({"number": number})
         monkeypatch.setattr(file, "write_lines", interrupt)
         with pytest.raises(KeyboardInterrupt):
-            destination.close()
+            destination.close(60)
         assert destination.stats()["failed"] == 5
 
     def test_alone(self, make):
@@ -527,7 +527,7 @@ class TestFailures:
         destination = make(broken, max_queued=2, block_timeout_s=1000)
         add_destinations(destination)
         log_message("t")
-        destination.close()
+        destination.close(60)
         assert destination.stats()["failed"] == 2
         assert logging_stats()["destination_failures"] == 2
 
@@ -542,8 +542,8 @@ class TestFailures:
         destination = make(chatty)
         add_destinations(destination)
         log_message("t")
-        destination.flush()
-        destination.close()
+        destination.flush(60)
+        destination.close(60)
         log_message("late")
         assert seen == ["t", "late"]
         assert [m["message_type"] for m in messages] == ["t", "chat", "late", "chat"]
@@ -572,7 +572,7 @@ class TestSignals:
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)
-        destination.close()
+        destination.close(60)
         kinds = Counter(m["message_type"] for m in lines_of(path))
         assert kinds == {"t": 20_000, "handler": len(handled)}
 
@@ -646,13 +646,13 @@ for child in range(20):
     if pid == 0:
         for number in range(50):
             log({"who": f"child {child}", "number": number})
-        log.close()
+        log.close(60)
         os._exit(0)
     assert os.waitpid(pid, 0)[1] == 0
 go_on = False
 for thread in threads:
     thread.join()
-log.close()
+log.close(60)
 print(counts[0], counts[1])
 """
         logged = [int(count) for count in run(program, path).stdout.split()]
@@ -680,12 +680,12 @@ def fork():
     return child
 
 log({"who": "parent"})
-assert log.flush()
+assert log.flush(60)
 child = fork()
 if child == 0:
     for number in range(60):
         log({"who": "child", "number": number})
-    assert log.flush()
+    assert log.flush(60)
     for number in range(60, 65):
         log({"who": "child", "number": number})
     grandchild = fork()
@@ -707,7 +707,7 @@ else:
         """After the end there is no writer: what is logged while a fork waits comes after it."""
         memory = MemoryDestination()
         destination = make(memory)
-        destination.close()
+        destination.close(60)
         destination._delivering._before_fork()
         destination({"number": 1})
         assert not memory.messages
@@ -727,7 +727,7 @@ log = BackgroundDestination(FileDestination(sys.argv[1]))
 def work():
     assert log.stats()["delivered"] == 0
     log({"message_type": "t"})
-    log.close()
+    log.close(60)
     assert log.stats()["delivered"] == 1
 
 for _ in range(2):
@@ -780,8 +780,8 @@ class TestEnd:
         add_destinations(destination)
         with start_action(action_type="a"):
             pass
-        destination.close()
-        destination.close()
+        destination.close(60)
+        destination.close(60)
         log_message("late")
         assert len(lines_of(path)) == 2
         assert destination.stats()["failed"] == 2  # the message, and the report of its failure
@@ -797,9 +797,9 @@ class TestEnd:
         }  # fmt: skip
         assert "4 dropped, 1 under way" in capsys.readouterr().err
         gate.open.set()
-        assert destination.flush()
+        assert destination.flush(60)
         destination({"message_type": "t", "number": 5})
-        assert destination.flush()
+        assert destination.flush(60)
         assert sorted(gate.numbers()) == [0, 5]
 
     def test_flush_gives_up(self, make):
@@ -809,7 +809,7 @@ class TestEnd:
         fill(destination, gate, 1)
         assert not destination.flush(timeout_s=0.01)
         gate.open.set()
-        assert destination.flush()
+        assert destination.flush(60)
 
     def test_of_the_program(self, path):
         """What was logged is there when the program has ended, also what is logged at its end."""
@@ -836,7 +836,7 @@ for number in range(1000):
         destination = make(gate, max_queued=1, block_timeout_s=0.01)
         fill(destination, gate, 5)
         gate.open.set()
-        destination.close()
+        destination.close(60)
         assert (len(gate.numbers()), gate.told()) == (2, 3)
 
 

@@ -134,7 +134,7 @@ def background_memory(folder):
 
 def _background(inner, read):
     destination = BackgroundDestination(inner)
-    return destination, lambda: destination.flush() and read()
+    return destination, lambda: destination.flush(60) and read()
 
 
 def journal(folder):
@@ -417,7 +417,8 @@ class TestContract:
 
 
 def close(destination):
-    """Close a destination that holds something, twice."""
+    """Close a destination that holds something, twice, however busy the machine is."""
+    timeout_s = [60] if getattr(destination, "closes_in_time", False) else []
     if hasattr(destination, "close"):
-        destination.close()
-        destination.close()
+        destination.close(*timeout_s)
+        destination.close(*timeout_s)

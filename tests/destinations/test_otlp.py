@@ -286,7 +286,7 @@ class TestIllReceivers:
             self.log(4)
             assert destination.flush(60)
             stats = destination.stats()
-            destination.close()
+            destination.close(60)
         assert (stats["delivered"], stats["failed"]) == (18, 9)
         assert self.numbers(receiver) == list(range(4))
 
@@ -352,8 +352,8 @@ class TestEnds:
         with sending(receiver) as destination:
             with start_action(action_type="app:open"):
                 log_message("app:step")
-                destination.close()
-                destination.close()
+                destination.close(60)
+                destination.close(60)
             (span,) = receiver.spans
             assert span.attributes["eliot.unfinished"]
             assert span.end_ns == span.events[0].time_ns
@@ -365,7 +365,7 @@ class TestEnds:
                 "dropped_as_reentrant": 0,
                 "unfinished": 1,
             }
-            assert destination.flush()
+            assert destination.flush(60)
 
     def test_no_more_threads(self, monkeypatch, receiver):
         """Where no thread can be started, as when the interpreter ends, all is sent just so."""
@@ -480,7 +480,10 @@ PROGRAM = """
 import multiprocessing, os, sys, threading, time
 from pathlib import Path
 from eliot_etw import add_destinations, log_message, start_action, to_file
-from eliot_etw.destinations import OtlpDestination
+from eliot_etw.destinations import OtlpDestination, _wrapper
+
+# How long the end may take, however busy the machine is.
+_wrapper.CLOSE_TIMEOUT_S = 60.0
 
 def log(actions):
     for number in range(actions):
@@ -490,7 +493,7 @@ def log(actions):
 def fork_by_fork(fork=os.fork):
     log(50)
     # The child logs to no action of the parent's here, for who forks in C has told nobody.
-    otlp.flush()
+    assert otlp.flush(60)
     child = fork()
     log(50)
     if child:
@@ -559,7 +562,7 @@ class TestSettings:
         monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "team=a,zone=b")
         destination = OtlpDestination(resource={"zone": "c"})
         destination({"message_type": "t", **PLACE})
-        destination.close()
+        destination.close(60)
         resource = receiver.logs[0].resource
         assert [resource[name] for name in ("service.name", "team", "zone")] == ["shop", "a", "c"]
         assert receiver.headers[0]["key"] == "secret"
@@ -597,7 +600,7 @@ class TestSettings:
         exporter = memory.InMemorySpanExporter()
         destination = OtlpDestination(span_exporter=exporter, messages="spans")
         destination({"message_type": "t", **PLACE})
-        destination.close()
+        destination.close(60)
         assert [span.name for span in exporter.get_finished_spans()] == ["t"]
         assert exporter._stopped
 
