@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from types import NoneType, UnionType
 from typing import (
@@ -25,6 +26,11 @@ Types: TypeAlias = Mapping[str, Any]
 
 IMPORTED: Final = "ext://"
 """Put before the dotted name of an object, as in the configurations of `logging`."""
+
+# What the name of a place has in it whose value may be a password; and a text that may tell one.
+_WORDS: Final = r"(?:passw(?:or)?d|passphrase|secret|token|authorization|api[-_]?key|cookie)"
+_SECRET_PLACE: Final = re.compile(_WORDS, re.IGNORECASE)
+_SECRET_TEXT: Final = re.compile(rf"://.*@|{_WORDS}\w*['\"]?\s*[:=]", re.IGNORECASE)
 
 
 class Parameters(NamedTuple):
@@ -90,7 +96,7 @@ def checked_table(
         InvalidSettings: If something is wrong.
     """
     if not isinstance(table, Mapping):
-        msg = f"{place or 'The settings'} must be a table, got {table!r}."
+        msg = f"{place or 'The settings'} must be a table, got {shown(table, place)}."
         raise InvalidSettings(msg)
     for key in table:
         if key not in types and not takes_any:
@@ -122,9 +128,21 @@ def checked(value: object, place: str, type_: Any) -> Any:
             msg = f"{place} must be a GUID, got {value!r}."
             raise InvalidSettings(msg) from error
     if not fits(value, type_):
-        msg = f"{place} must be {described(type_)}, got {value!r}."
+        msg = f"{place} must be {described(type_)}, got {shown(value, place)}."
         raise InvalidSettings(msg)
     return value
+
+
+def shown(value: object, place: str) -> str:
+    """Write a value that is wrong, unless that may tell a password.
+
+    >>> shown("redis://user:secret@host", "sinks.a")
+    'a str that is not shown'
+    """
+    text = repr(value)
+    if _SECRET_TEXT.search(text) or _SECRET_PLACE.search(place):
+        return f"a {type(value).__name__} that is not shown"
+    return text
 
 
 def imported(name: str, place: str) -> Any:

@@ -11,7 +11,15 @@ from uuid import UUID
 import pytest
 
 from eliot_etw import FileDestination
-from eliot_etw._settings import checked, described, fits, imported, inside, parameters_of
+from eliot_etw._settings import (
+    checked,
+    checked_table,
+    described,
+    fits,
+    imported,
+    inside,
+    parameters_of,
+)
 from eliot_etw.exceptions import InvalidSettings
 
 
@@ -100,3 +108,29 @@ def test_cannot_be_imported(name):
     """What is not there is told, with its place."""
     with pytest.raises(InvalidSettings, match=r"^a\[0\] must name something that can be imported"):
         imported(name, "a[0]")
+
+
+@pytest.mark.parametrize(
+    ("value", "place"),
+    [
+        ("redis://user:s3c@ret@host", "sinks.a"),
+        (["nats://s3cret@host"], "sinks.a.url"),
+        ({"kind": "redis", "password": "s3cret"}, "sinks.a.url"),
+        ("Authorization: s3cret", "sinks.a.headers"),
+        (["s3cret"], "sinks.a.token"),
+    ],
+)
+def test_no_password(value, place):
+    """What may be a password is not in what is told of a mistake."""
+    for type_ in (int, dict[str, int]):
+        with pytest.raises(InvalidSettings, match=rf"^{place} .*that is not shown") as caught:
+            checked(value, place, type_)
+        assert "s3c" not in str(caught.value)
+    with pytest.raises(InvalidSettings, match="that is not shown"):
+        checked_table([value], place, {})
+
+
+def test_shown():
+    """Anything else is shown."""
+    with pytest.raises(InvalidSettings, match=r"must be int, got 'redis://host'\."):
+        checked("redis://host", "a", int)
