@@ -4,8 +4,8 @@
 
 Below ZeroMQ: noise, greetings and commands of ZMTP that are half right, frames that are longer
 than they say, connections that are left open. By ZeroMQ: messages of ours with bytes changed, in
-several parts, too large, floods of questions whose answers nobody reads. It prints how often it
-did what.
+several parts, too large, replayed, floods of questions whose answers nobody reads. It prints how
+often it did what.
 """
 
 import json
@@ -27,7 +27,8 @@ from eliot_etw.shipping import _protocol as protocol
 
 _MOST_OPEN = 50
 # https://rfc.zeromq.org/spec/37/: the beginning of a connection, and the command READY.
-_MECHANISMS = (b"NULL", b"CURVE", b"PLAIN", b"GSSAPI", b"\xff" * 20)
+_MINORS = (b"\x00", b"\x01", b"\x01", b"\x01", b"\xff")
+_MECHANISMS = (b"NULL", b"NULL", b"CURVE", b"PLAIN", b"GSSAPI", b"\xff" * 20)
 
 
 class Bomb:
@@ -39,9 +40,12 @@ class Bomb:
 
 def greeting(chance):
     """Begin a connection of ZMTP, mostly right."""
-    minor = chance.choice([0, 1, 1, 1, 255])
-    mechanism = chance.choice(_MECHANISMS).ljust(20, b"\0")
-    return b"\xff" + b"\0" * 7 + b"\x01\x7f\x03" + bytes([minor]) + mechanism + b"\0" * 32
+    return greeting_of(chance.choice(_MINORS), chance.choice(_MECHANISMS))
+
+
+def greeting_of(minor, mechanism):
+    """Begin a connection of ZMTP 3."""
+    return b"\xff" + b"\0" * 7 + b"\x01\x7f\x03" + minor + mechanism.ljust(20, b"\0") + b"\0" * 32
 
 
 def command(name, body):
@@ -54,6 +58,11 @@ def ready(chance):
     """Say what kind of socket this is, perhaps."""
     kind = chance.choice([b"DEALER", b"REQ", b"ROUTER", b"PUB", b"", b"\xff" * 100])
     size = len(kind) if chance.random() < 0.8 else chance.getrandbits(32)
+    return ready_of(kind, size)
+
+
+def ready_of(kind, size):
+    """Say what kind of socket this is, and how long that is."""
     return command(b"READY", b"\x0bSocket-Type" + struct.pack(">I", size) + kind)
 
 
@@ -127,7 +136,7 @@ class Fuzzer:
 
     def run(self):
         """Do all at once."""
-        ways = [self.below, self.below, self.by_zeromq, self.by_zeromq, self.flood]
+        ways = [self.below, self.below, self.by_zeromq, self.by_zeromq, self.flood, self.hold]
         threads = [
             Thread(target=way, args=(random.Random(self._seed * 100 + number),))
             for number, way in enumerate(ways)
@@ -152,6 +161,36 @@ class Fuzzer:
             if len(left_open) > _MOST_OPEN or chance.random() < 0.7:
                 left_open.pop(0).close()
         for connection in left_open:
+            connection.close()
+
+    def hold(self, chance):
+        """Have it hold as much as it will: frames but for their ends, parts without end, and short
+        connections, all of whose frames wait to be read.
+        """  # noqa: D205 - one sentence
+        size = 4 << 20
+        large = b"\x02" + struct.pack(">Q", size) + b"x" * (size - 1)
+        noise = b"\x02" + struct.pack(">Q", 8_000) + b"x" * 8_000
+        begun = []
+        while time.monotonic() < self._until:
+            with suppress(OSError):
+                connection = socket.create_connection(self._address, timeout=2)
+                mechanism = chance.choice([b"NULL", b"CURVE"])
+                connection.sendall(greeting_of(b"\x00", mechanism) + ready_of(b"DEALER", 6))
+                self.counts["held"] += 1
+                way = chance.choice(["large", "parts", "short", "short", "short"])
+                if way == "large":
+                    begun.append(connection)
+                    connection.sendall(large)
+                elif way == "parts":
+                    begun.append(connection)
+                    for _ in range(20):
+                        connection.sendall(b"\x01\x00" * 30_000)
+                else:
+                    with connection:
+                        connection.sendall(noise * 15)
+            if len(begun) > 4 * _MOST_OPEN:
+                begun.pop(0).close()
+        for connection in begun:
             connection.close()
 
     def by_zeromq(self, chance):
