@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, final
@@ -17,6 +18,11 @@ _FRAMES_AHEAD: Final = 16
 _FRAMES_AT_ONCE: Final = 64
 # Who has no key may hold a connection, and what it sends meanwhile, for so long.
 _HANDSHAKE_MS: Final = 3_000
+# So many connections may be there on which nothing was said yet that has a key: each may have the
+# beginning of a frame.
+_MOST_STRANGERS: Final = 64
+# An event of libzmq's monitor: which it is, and the file that it is about.
+_EVENT: Final = struct.Struct("=HI")
 
 
 @final
@@ -30,6 +36,7 @@ class CurvePort:
         keys: Who may connect.
         own_keys: The collector's public and secret key.
         denied: Is called for each who may not.
+        hung_up: Is called for each connection that was ended from here, with the reason.
 
     Raises:
         OSError: If it is not possible to listen there.
@@ -44,11 +51,15 @@ class CurvePort:
         keys: AllowedKeys,
         own_keys: tuple[bytes, bytes],
         denied: Callable[[], object],
+        hung_up: Callable[[str], object],
     ) -> None:
         self._zmq: Any = require("zmq", feature="ZmqInput", extra="collector")
         self._wakened = wakened
         self._keys = keys
         self._denied = denied
+        self._hung_up = hung_up
+        # The files of connections on which nothing was said yet; the oldest first.
+        self._strangers: dict[int, None] = {}
         zmq = self._zmq
         self._context = zmq.Context()
         self._context.linger = 0
@@ -56,6 +67,9 @@ class CurvePort:
         self._zap.bind(ZAP)
         self._router = self._context.socket(zmq.ROUTER)
         self._set_up(most_bytes, own_keys)
+        self._monitor = self._router.get_monitor_socket(
+            zmq.EVENT_ACCEPTED | zmq.EVENT_DISCONNECTED
+        )
         self._router.ipv6 = "[" in endpoint
         try:
             self._router.bind(endpoint)
@@ -66,6 +80,7 @@ class CurvePort:
         self._poller = zmq.Poller()
         self._poller.register(self._router, zmq.POLLIN)
         self._poller.register(self._zap, zmq.POLLIN)
+        self._poller.register(self._monitor, zmq.POLLIN)
         self._poller.register(wakened.fileno(), zmq.POLLIN)
 
     def _set_up(self, most_bytes: int, own_keys: tuple[bytes, bytes]) -> None:
@@ -91,10 +106,28 @@ class CurvePort:
                 self._wakened.recv(4096)
         if self._zap in ready:
             self._answer_who_may()
+        if self._monitor in ready:
+            self._count_strangers()
         if self._router in ready:
             with suppress(self._zmq.Again):
                 for _ in range(_FRAMES_AT_ONCE):
-                    yield _received(self._router.recv_multipart(self._zmq.NOBLOCK, copy=False))
+                    frames = self._router.recv_multipart(self._zmq.NOBLOCK, copy=False)
+                    self._strangers.pop(frames[-1].get(self._zmq.SRCFD), None)
+                    yield _received(frames)
+
+    def _count_strangers(self) -> None:
+        """Take note of who came and went; hang up on the oldest strangers, if there are many."""
+        with suppress(self._zmq.Again):
+            while True:
+                kind, file = _EVENT.unpack(self._monitor.recv_multipart(self._zmq.NOBLOCK)[0])
+                self._strangers.pop(file, None)
+                if kind == self._zmq.EVENT_ACCEPTED:
+                    self._strangers[file] = None
+        while len(self._strangers) > _MOST_STRANGERS:
+            file = next(iter(self._strangers))
+            del self._strangers[file]
+            if _shut(file, self.endpoint):
+                self._hung_up("Too many connections have shown no key.")
 
     def _answer_who_may(self) -> None:
         """Say whether a connection may be made."""
@@ -117,9 +150,32 @@ class CurvePort:
 
     def close(self, linger_s: float) -> None:
         """See `Port`."""
+        self._router.disable_monitor()
+        self._monitor.close(linger=0)
         self._router.close(linger=int(linger_s * 1000))
         self._zap.close(linger=0)
         self._context.term()
+
+
+def _shut(file: int, endpoint: str) -> bool:
+    """Have libzmq find the end of a connection of its own; say whether it was one.
+
+    It may be closed already, and the number be that of another file.
+    """
+    connection = None
+    try:
+        connection = socket.socket(fileno=file)
+        name = connection.getsockname()
+        its = f"ipc://{name}" if isinstance(name, str) else f"tcp://{name[0]}:{name[1]}"
+        if its.rpartition(":")[2] != endpoint.rpartition(":")[2]:
+            return False
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return False
+    finally:
+        if connection is not None:
+            connection.detach()
+    return True
 
 
 def _received(frames: list[Any]) -> Received:

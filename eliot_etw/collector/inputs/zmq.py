@@ -162,6 +162,7 @@ class ZmqInput:
                 keys=self._keys,
                 own_keys=self._own_keys,
                 denied=partial(self._count, "denied"),
+                hung_up=self._note_hung_up,
             )
         return PlainPort(
             self.endpoint,

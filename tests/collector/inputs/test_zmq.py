@@ -2,7 +2,9 @@
 
 import os
 import pickle
+import socket
 import threading
+from contextlib import ExitStack
 
 import pytest
 
@@ -20,10 +22,12 @@ from eliot_etw.collector import _control as control
 from eliot_etw.collector import _keys
 from eliot_etw.collector._keys import make_keys
 from eliot_etw.collector._level_client import LevelClient
+from eliot_etw.collector.inputs import _curve_port
 from eliot_etw.collector.inputs import zmq as zmq_input
 from eliot_etw.collector.inputs.zmq import ZmqInput
 from eliot_etw.shipping import _protocol as protocol
 from eliot_etw.shipping._protocol import LevelRule
+from tests.collector._fuzzer import greeting_of
 from tests.collector._processes import lines_of, wait_until
 
 
@@ -537,6 +541,20 @@ class TestKeys:
         sender.ship(lines_of(1), 1)
         assert sender.hear(1) is None
         assert taken.batches == []
+
+    def test_strangers(self, port, with_key, taken):
+        """Of many who show no key, the oldest are hung up on; who has shown one is not."""
+        friend = with_key("all/a.key_secret")
+        friend.greet()
+        address = port.endpoint.removeprefix("tcp://").split(":")
+        with ExitStack() as stack:
+            for _ in range(100):
+                its = stack.enter_context(socket.create_connection(address))
+                its.sendall(greeting_of(b"\0", b"CURVE") + b"\x02" + bytes(5) + b"\1\0\0half")
+            wait_until(lambda: port.stats()["hung_up"] >= 100 - _curve_port._MOST_STRANGERS)
+            friend.ship(lines_of(1), 1)
+            friend.wait_for_ack(1)
+            with_key("all/b.key_secret").greet()
 
     def test_revoked(self, port, folder, with_key, taken):
         """A key that is taken away ends what its owner says; a new one counts at once."""
