@@ -204,6 +204,11 @@ class Collector:
                     "collector:orphaned_spool", log_level="warning", folder=str(folder), bytes=size
                 )
 
+    def look(self) -> None:
+        """See whether a sink hangs. To be called now and then."""
+        for lane in self._lanes.values():
+            lane.look()
+
     # ---- the end -------------------------------------------------------------------------------
 
     def stop(self, timeout_s: float) -> None:

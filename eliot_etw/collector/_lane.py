@@ -28,6 +28,8 @@ _FIRST_PAUSE_S: Final = 0.1
 _LONGEST_PAUSE_S: Final = 5.0
 # How long a sink may take to settle a batch before it counts as down.
 _WRITE_TIMEOUT_S: Final = 60.0
+# After how long without an answer it hangs: what waits goes to disk then, and nobody waits for it.
+_HANGS_S: Final = 10.0
 # How often a batch is tried that makes a sink fail in a way of its own, before it is taken apart.
 _MOST_TRIES: Final = 3
 # When there is nothing to write: how long until the sink may do what it has put off; how often.
@@ -118,6 +120,8 @@ class Lane:
         self._current_through = 0
         # How many messages of it could not be read.
         self._current_damaged = 0
+        # Since when the sink has what it was given; None while it has nothing.
+        self._given_at: float | None = None
         self._is_down = False
         self._has_ended = False
         self._stop_at: float | None = None
@@ -313,6 +317,7 @@ class Lane:
         """Have the sink store a batch; return why it did not."""
         if not len(batch):
             return None
+        self._given_at = monotonic()
         try:
             self.sink.write(batch).result(_WRITE_TIMEOUT_S)
         except MessagesRefused as error:
@@ -352,9 +357,24 @@ class Lane:
         self._counts["refused"] += len(refused)
         return None
 
+    def look(self) -> None:
+        """Have what waits go to disk if the sink hangs, for nobody else is to wait for it."""
+        with self._changed:
+            if self._given_at is None or monotonic() < self._given_at + _HANGS_S:
+                return
+            if not self._is_down:
+                self._go_down(f"it has not answered for {_HANGS_S:.0f} s")
+            self._spill()
+
+    def _go_down(self, why: str) -> None:
+        """Take note that the sink takes nothing now."""
+        self._is_down = True
+        log_message("collector:sink_is_down", log_level="error", sink=self.name, reason=why)
+
     def _settle(self, batch: Batch) -> None:
         """Say that a batch is stored."""
         with self._changed:
+            self._given_at = None
             if self._is_down:
                 self._is_down = False
                 log_message("collector:sink_is_back", log_level="warning", sink=self.name)
@@ -373,14 +393,9 @@ class Lane:
         """Keep what the sink did not take, and wait a while."""
         with self._changed:
             self._counts["failures"] += 1
+            self._given_at = None
             if not self._is_down:
-                self._is_down = True
-                log_message(
-                    "collector:sink_is_down",
-                    log_level="error",
-                    sink=self.name,
-                    reason=safe_str(error),
-                )
+                self._go_down(safe_str(error))
             self._spill()
             if not self._current_through:
                 self._queue.extendleft(reversed(self._current))

@@ -70,6 +70,7 @@ def _serve(collector: Collector, orders: SimpleQueue[str], read: Callable[[], Se
         while (order := _next(orders)) != "stop":
             if order == "reload":
                 _reload(collector, read)
+            collector.look()
     finally:
         collector.stop(_STOP_S)
 

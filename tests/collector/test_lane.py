@@ -229,6 +229,49 @@ class TestDown:
         assert sink.numbers == [*range(1, taken + 1)]
 
 
+class TestHangs:
+    """A sink that does not answer."""
+
+    def test_others_go_on(self, make, sink, monkeypatch):
+        """What it was given, and what comes, is on disk; when it is back, it gets each once."""
+        monkeypatch.setattr(_lane, "_HANGS_S", 0.0)
+        sink.hold.clear()
+        lane = make()
+        offer = Offered(lane)
+        offer(1)
+        assert sink.is_in.wait(30)
+        offer(11)
+        assert offer.done == []
+        lane.look()
+        offer(21)
+        assert offer.done == [1, 11, 21]
+        assert lane.gauges()["up"] == 0
+        sink.hold.set()
+        wait_until(lambda: sink.numbers == [*range(1, 31)])
+        wait_until(lambda: lane.gauges()["up"])
+
+    def test_one_that_answers(self, make, sink):
+        """One that has not hung for long is given its time."""
+        sink.hold.clear()
+        lane = make()
+        offer = Offered(lane)
+        offer(1)
+        assert sink.is_in.wait(30)
+        lane.look()
+        assert (offer.done, lane.gauges()["up"]) == ([], 1)
+
+    def test_without_disk(self, make, sink, monkeypatch):
+        """Without a spool it is at least told of."""
+        monkeypatch.setattr(_lane, "_HANGS_S", 0.0)
+        sink.hold.clear()
+        lane = make(spool_bytes=0)
+        offer = Offered(lane)
+        offer(1)
+        assert sink.is_in.wait(30)
+        lane.look()
+        assert (offer.done, lane.gauges()["up"]) == ([], 0)
+
+
 class TestRefused:
     """Messages that a sink will never store."""
 

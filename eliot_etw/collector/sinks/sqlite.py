@@ -19,7 +19,7 @@ from eliot_etw.collector.sinks import Batch, BlockingSink, SinkUnavailable
 _VERSION: Final = 1
 _TABLES: Final = """
 CREATE TABLE IF NOT EXISTS messages (
-    id INTEGER PRIMARY KEY,
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
     task_uuid TEXT NOT NULL,
     task_level TEXT NOT NULL,
     digest BLOB NOT NULL,

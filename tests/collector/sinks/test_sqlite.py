@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from eliot_etw import add_destinations, log_message, start_action
 from eliot_etw._json import encode_line
 from eliot_etw.collector.sinks import Batch, Origin, SinkUnavailable
+from eliot_etw.collector.sinks import sqlite as sqlite_sink
 from eliot_etw.collector.sinks.sqlite import SqliteSink
 from eliot_etw.destinations.memory import MemoryDestination
 from eliot_etw.sources import SqliteSource
@@ -122,6 +123,24 @@ def test_no_place(open_sink, path):
     sink.write(batch).result()
     assert len(ask(path, "SELECT * FROM messages")) == 2
     assert ask(path, "SELECT * FROM tasks") == []
+
+
+def test_new_after_all_were_old(open_sink, path, monkeypatch):
+    """What comes after all was deleted is found, followed, and deleted in its time."""
+    now = 1_000_000.0
+    monkeypatch.setattr(sqlite_sink, "time", lambda: now)
+    monkeypatch.setattr(sqlite_sink, "_DELETE_EVERY_S", 0.0)
+    sink = open_sink(keep_s=60)
+    for age in (100, 0):
+        now = 1_000_000.0 + 100 - age
+        place = {"task_uuid": f"t{age}", "task_level": [1], "timestamp": now}
+        store(sink, [{**place, "message_type": "test:m", "word": f"word{age}"}])
+        sink.flush(5)
+        assert [m["word"] for m in SqliteSource(path, search=f"word{age}")] == [f"word{age}"]
+        now += 61
+        sink.flush(5)
+        assert ask(path, "SELECT * FROM messages") == []
+    assert sink.stats()["deleted"] == 2
 
 
 def test_many(open_sink, path):
