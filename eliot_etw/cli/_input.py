@@ -186,7 +186,9 @@ class Input:
 
     def _opened(self, name: str) -> Source:
         """Begin to read a file, or report why that cannot be."""
-        report = partial(self.on_unreadable, "<stdin>" if name == "-" else name)
+        named = self.named.get(name)  # whose name, as it was given, may have a password
+        shown = named.name if named else "<stdin>" if name == "-" else name
+        report = partial(self.on_unreadable, shown)
         try:
             source = self._source(name)
         except _UNREADABLE as error:

@@ -433,8 +433,11 @@ def test_stream_of_nats(call):
 
 
 def test_redis_that_is_away(call):
-    """A Redis that is not there is one line, and exit status 2."""
+    """A Redis that is not there is one line without a password, and exit status 2."""
     pytest.importorskip("redis")
-    status, shown, said = call("tree", "redis://127.0.0.1:1/0")
-    assert (status, shown) == (2, "")
-    assert len(said.splitlines()) == 1
+    for command in ("tree", "stats", "pretty"):
+        status, shown, said = call(command, "redis://user:s3cret@127.0.0.1:1/0")
+        assert (status, shown) == (2, "")
+        assert len(said.splitlines()) == 1
+        assert "redis://127.0.0.1:1/0" in said
+        assert "s3cret" not in said
