@@ -36,6 +36,9 @@ from eliot_etw.shipping._spool_folders import SpoolFolders
 
 # How long to wait for an answer to `Hello`, and after the collector said that it ends.
 _HELLO_AGAIN_S: Final = 1.0
+# As each time it is twice as long, at most so long: a busy collector to which many come at once
+# does not answer them all in time, and would be the busier the more often they ask.
+_MOST_HELLO_AGAIN_S: Final = 8.0
 # How long to wait after a collector took nothing from us: somebody has to change something.
 _REFUSED_S: Final = 10.0
 # How often to look for messages that others left on disk.
@@ -245,6 +248,7 @@ class Sender:
         # When to say who we are, to go on sending, to look for others; when we last spoke and
         # heard.
         self._hello_at = self._resume_at = self._look_at = 0.0
+        self._hello_again_s = _HELLO_AGAIN_S
         self._spoke_at = self._heard_at = 0.0
 
     @property
@@ -286,6 +290,7 @@ class Sender:
         self.is_connected = True
         self._welcome = None
         self._hello_at = self._heard_at = self._spoke_at = now_s
+        self._hello_again_s = _HELLO_AGAIN_S
         self._answers.clear()
 
     def disconnected(self) -> None:
@@ -316,7 +321,8 @@ class Sender:
         if self._welcome is None:
             if now_s < self._hello_at:
                 return None
-            self._hello_at = now_s + _HELLO_AGAIN_S
+            self._hello_at = now_s + self._hello_again_s
+            self._hello_again_s = min(2 * self._hello_again_s, _MOST_HELLO_AGAIN_S)
             return self._hello
         if self._answers:
             return self._answers.popleft()
@@ -401,6 +407,7 @@ class Sender:
         if self._welcome is not None:
             raise ProtocolError("A collector must welcome once.")
         self._welcome = welcome
+        self._hello_again_s = _HELLO_AGAIN_S
         self.reconnects += bool(self._welcomes)
         self._welcomes += 1
         self.refusal = ""

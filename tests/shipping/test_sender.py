@@ -111,6 +111,16 @@ class TestGreeting:
         talk.now_s += 1
         assert talk.said() == [talk.hello]
 
+    def test_hello_less_often(self, talk):
+        """Who is not answered asks less and less often, to keep nobody busy who is slow."""
+        for _ in range(2):
+            talk.sender.connected(talk.now_s)
+            asked = []
+            for second in range(100):
+                asked += [second] * talk.said().count(talk.hello)
+                talk.now_s += 1
+            assert asked == [0, 1, 3, *range(7, 100, 8)]
+
     def test_batches_follow(self, talk):
         """When we are welcome, what waits is sent, and what comes later at once."""
         talk.log(1, 2)
