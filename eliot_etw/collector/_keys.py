@@ -21,6 +21,7 @@ _SUFFIX: Final = ".key"
 # What a ZAP request and its answer begin with: https://rfc.zeromq.org/spec/27/.
 _ZAP_VERSION: Final = b"1.0"
 _ZAP_FRAMES: Final = 7
+_KEY_BYTES: Final = 32
 
 
 def make_keys(folder: Path, name: str) -> tuple[Path, Path]:
@@ -69,7 +70,7 @@ class AllowedKeys:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         self._load: Any = require("zmq.auth", feature="Keys", extra="collector").load_certificate
-        self._decode: Any = require("zmq.utils.z85", feature="Keys", extra="collector").decode
+        self._z85: Any = require("zmq.utils.z85", feature="Keys", extra="collector")
         self._seen: Mapping[str, tuple[int, int, int]] = {}
         self._names: dict[bytes, str] = {}
         self._look_at = 0.0
@@ -108,7 +109,7 @@ class AllowedKeys:
         for name in sorted(self._seen):
             try:
                 public, _ = self._load(self._folder / name)
-                key = self._decode(public)
+                key = self._z85.decode(public)
             except Exception as error:  # noqa: BLE001 - also KeyError or struct.error for no key
                 log_message("collector:bad_key", log_level="error", file=name, reason=repr(error))
                 continue
@@ -120,13 +121,17 @@ class AllowedKeys:
         """Return the name of a public key of 32 bytes; None if it is not allowed."""
         return self._names.get(public)
 
+    def text_of(self, public: bytes) -> str:
+        """Write any public key as files have it; an empty text if it is none."""
+        return self._z85.encode(public).decode() if len(public) == _KEY_BYTES else ""
+
     def name_of_user(self, user: str) -> str | None:
         """Return the name of who is a user by `zap_reply`; None if the key is allowed no more."""
         return self._names.get(bytes.fromhex(user))
 
 
 def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes]:
-    """Answer who asks whether a connection may be made.
+    """Answer who asks whether a connection may be made; write down who may not.
 
     Args:
         request: What libzmq asks.
@@ -143,6 +148,12 @@ def zap_reply(request: list[bytes], keys: AllowedKeys) -> list[bytes]:
         return [_ZAP_VERSION, b"", b"500", b"", b"", b""]
     mechanism, credentials = request[5], request[6]
     if mechanism != b"CURVE" or keys.name_of(credentials) is None:
+        log_message(
+            "collector:denied",
+            log_level="warning",
+            address=request[3].decode("ascii", "replace"),
+            public_key=keys.text_of(credentials),
+        )
         return [_ZAP_VERSION, request[1], b"400", b"this key is not allowed", b"", b""]
     return [_ZAP_VERSION, request[1], b"200", b"OK", credentials.hex().encode(), b""]
 

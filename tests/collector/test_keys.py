@@ -110,9 +110,17 @@ class TestZap:
     @pytest.mark.parametrize(
         "options", [{}, {"key": b""}, {"mechanism": b"NULL"}, {"mechanism": b"PLAIN"}]
     )
-    def test_denied(self, tmp_path, options):
-        """A key that is not there, and any other mechanism, is denied."""
+    def test_denied(self, tmp_path, messages, options):
+        """A key that is not there, and any other mechanism, is denied, and written down."""
         assert self.reply(tmp_path, **options)[2] == b"400"
+        assert messages[-1]["message_type"] == "collector:denied"
+        assert messages[-1]["address"] == "127.0.0.1"
+
+    def test_who_was_denied(self, tmp_path, messages):
+        """The key is written as its file has it, so that it can be found and allowed."""
+        public, _ = make_keys(tmp_path / "other", "a")
+        self.reply(tmp_path, key=public_key(public))
+        assert messages[-1]["public_key"] in public.read_text()
 
     def test_no_question(self, tmp_path):
         """What is no question is answered with an error."""

@@ -93,6 +93,14 @@ class ZmqInput:
     ) -> None:
         require("zmq", feature="ZmqInput", extra="collector")
         check_listener(endpoint, keys, secret_key, allow_unencrypted)
+        for name, value in (
+            ("max_batch_bytes", max_batch_bytes),
+            ("window_bytes", window_bytes),
+            ("max_senders", max_senders),
+        ):
+            if value < 1:
+                msg = f"{name} must be at least 1, got {value!r}. Leave it out for the usual one."
+                raise ValueError(msg)
         self.endpoint = endpoint
         self._keys = AllowedKeys(Path(keys).expanduser()) if keys else None
         self._own_keys = own_keys(secret_key) if secret_key else None
@@ -428,11 +436,9 @@ class ZmqInput:
         if self._keys is not None:
             key = self._keys.name_of_user(received.user)
             if key not in self._admins:
-                self._counts["denied"] += 1
-                return control.Denied(f"The key {key!r} is none of the admins'.")
+                return self._denied(f"The key {key!r} is none of the admins'.")
         elif not received.is_from_here:
-            self._counts["denied"] += 1
-            return control.Denied("Without keys, levels are changed only from the same machine.")
+            return self._denied("Without keys, levels are changed only from the same machine.")
         match request:
             case control.SetLevel():
                 try:
@@ -448,6 +454,12 @@ class ZmqInput:
             case _:
                 return control.Denied("That is an answer, not a request.")
         return self._level_report()
+
+    def _denied(self, why: str) -> control.Denied:
+        """Say that somebody may not change levels."""
+        self._counts["denied"] += 1
+        log_message("collector:levels_denied", log_level="warning", reason=why)
+        return control.Denied(why)
 
     def _level_report(self) -> control.LevelReport:
         """Say what is in force, and who has confirmed it."""

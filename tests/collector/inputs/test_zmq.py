@@ -571,8 +571,8 @@ class TestKeys:
         with_key("other/c.key_secret").greet()
 
     @pytest.mark.parametrize(("name", "is_admin"), [("a", True), ("b", False)])
-    def test_admins(self, port, folder, name, is_admin):
-        """Only admins change levels."""
+    def test_admins(self, port, folder, messages, name, is_admin):
+        """Only admins change levels; who else tries is written down."""
         client = LevelClient(
             port.endpoint,
             server_key=str(folder / "own" / "collector.key"),
@@ -584,6 +584,7 @@ class TestKeys:
             else:
                 with pytest.raises(PermissionError, match="is none of the admins'"):
                     client.ask(control.ListLevels())
+                assert "collector:levels_denied" in [m["message_type"] for m in messages]
         finally:
             client.close()
 
@@ -604,6 +605,14 @@ def test_unsafe(options, words):
         ZmqInput(**options)
     if "endpoint" in options:
         ZmqInput(**options, allow_unencrypted=True)
+
+
+@pytest.mark.parametrize("name", ["max_batch_bytes", "window_bytes", "max_senders"])
+@pytest.mark.parametrize("value", [0, -5])
+def test_takes_nothing(name, value):
+    """A limit that lets nothing in is refused at set-up."""
+    with pytest.raises(ValueError, match=f"{name} must be at least 1, got {value}"):
+        ZmqInput(**{name: value})
 
 
 def test_public_key_for_secret(tmp_path):
