@@ -24,7 +24,7 @@ Ctrl-C end it in order: what has arrived is stored, and acknowledged.
 @click.command(name="collect", help=_HELP)
 @click.option("--config", type=click.Path(), help="A YAML file that says what to do.")
 @click.option("--state", type=click.Path(), help="The folder for what must outlive a restart.")
-@click.option("--check", is_flag=True, help="Only check the configuration: its names, types and routes.")
+@click.option("--check", is_flag=True, help="Only check its names, types and routes.")
 def command(config: str | None, state: str | None, *, check: bool) -> Callable[[], int]:
     """Look at the options, and return what is to be run."""
     return partial(_run, config, state, check)
