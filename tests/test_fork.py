@@ -1,8 +1,10 @@
 """Tests of forked processes: one tree, each place once, each end once."""
 
+import ast
 import os
 from collections import Counter
 from itertools import count
+from pathlib import Path
 from threading import Thread
 
 import pytest
@@ -359,3 +361,18 @@ if __name__ == "__main__":
         method,
     )
     assert expected == stories(messages)
+
+
+def test_no_test_forks_the_process_of_the_tests():
+    """It has threads of others, which may hold locks: tests fork in programs of their own."""
+    found = [
+        f"{path.name}:{node.lineno}"
+        for path in Path(__file__).parent.rglob("test_*.py")
+        for node in ast.walk(ast.parse(path.read_text("utf-8")))
+        if isinstance(node, ast.Call)
+        and (
+            getattr(node.func, "attr", "") in {"fork", "forkpty"}
+            or any(option.arg == "preexec_fn" for option in node.keywords)
+        )
+    ]
+    assert found == []
