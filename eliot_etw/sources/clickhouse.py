@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import suppress
 from time import monotonic
 from typing import Any, Final, final
 from urllib.parse import parse_qsl, urlsplit, urlunsplit
@@ -13,6 +14,7 @@ from eliot_etw.shipping._clickhouse import (
     DEFAULT_TABLE,
     DEFAULT_URL,
     ClickHouseTable,
+    Refused,
     quoted,
 )
 from eliot_etw.shipping._engines import without_password
@@ -30,6 +32,8 @@ _WINDOW_NS: Final = 60_000_000_000
 _MOST_GIVEN: Final = 4_000
 # So many messages that were given are known if they come again.
 _MOST_KNOWN: Final = 100_000
+# What it says if there is no such table, or database.
+_NOT_THERE: Final = (60, 81)
 
 
 @final
@@ -129,17 +133,18 @@ class FollowedClickHouse:
             where += f" AND arrived NOT IN ({','.join(map(str, self._given))})"
         columns = "arrived, key, line"
         current = 0
-        for row in _rows(self._table, columns, once=not self._is_caught_up, where=where):
-            arrived = int(row["arrived"])
-            if arrived != current:
-                self._finish(current)
-                current = arrived
-            if self._is_new(row["key"]):
-                message = message_of(row["line"].encode())
-                if message is not None:
-                    yield message
-        self._finish(current)
-        self._is_caught_up = True
+        with suppress(FileNotFoundError):  # nobody has made it yet
+            for row in _rows(self._table, columns, once=not self._is_caught_up, where=where):
+                arrived = int(row["arrived"])
+                if arrived != current:
+                    self._finish(current)
+                    current = arrived
+                if self._is_new(row["key"]):
+                    message = message_of(row["line"].encode())
+                    if message is not None:
+                        yield message
+            self._finish(current)
+            self._is_caught_up = True
         self._next_at = monotonic() + _POLL_S
 
     def _finish(self, arrived: int) -> None:
@@ -168,11 +173,19 @@ class FollowedClickHouse:
 
 
 def _rows(table: ClickHouseTable, columns: str, *, once: bool, where: str) -> Iterator[Any]:
-    """Read rows of a table. Raises OSError, which says where, if that is not possible."""
+    """Read rows of a table.
+
+    Raises:
+        FileNotFoundError: If there is no such table.
+        OSError: If it cannot be read.
+    """
     try:
         yield from table.rows(columns, once=once, where=where)
     except OSError as error:
-        raise OSError(errno.EIO, f"{table.url}: {error}") from error
+        is_missing = isinstance(error, Refused) and error.code in _NOT_THERE
+        raise OSError(
+            errno.ENOENT if is_missing else errno.EIO, f"{table.url}: {error}"
+        ) from error
 
 
 def _condition(task: str) -> str:

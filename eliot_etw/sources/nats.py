@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import Final, final
 from urllib.parse import parse_qsl
 
@@ -101,7 +102,7 @@ class NatsSource:
     def __iter__(self) -> Iterator[MessageDict]:
         followed = self.follow()
         try:
-            yield from followed.poll()
+            yield from followed.read()
         finally:
             followed.close()
 
@@ -130,6 +131,11 @@ class FollowedNats:
         Raises:
             OSError: If no server can be reached.
         """
+        with suppress(FileNotFoundError):  # nobody has made it yet
+            yield from self.read()
+
+    def read(self) -> Iterator[MessageDict]:
+        """As `poll`; but raises FileNotFoundError if there is no such stream."""
         end, has_deleted = self._stream.end()
         failures = 0
         while self._last < end:
