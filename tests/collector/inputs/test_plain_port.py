@@ -112,9 +112,11 @@ def test_unfinished(strangers):
     assert set(strangers.hung_up) == {
         "Too much is unfinished, and it has kept us waiting longest."
     }
-    several[-1].sendall(b"x")
-    (found,) = strangers.hear_until(bool)
-    assert len(found.data) == MOST
+    # Which these are, is not said: Windows hears those that wait in any order.
+    for each in several:
+        with suppress(OSError):
+            each.sendall(b"x")
+    assert {len(each.data) for each in strangers.hear_until(bool)} == {MOST}
 
 
 def test_unread(strangers):
