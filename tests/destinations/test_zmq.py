@@ -353,11 +353,18 @@ class TestFull:
     def test_block_gives_up(self, make):
         """After it waited in vain once, it does not wait any more until there is room."""
         destination = make(free_endpoint(), max_queued=4, max_spool_bytes=1, block_timeout_s=0.2)
-        log(destination, *range(20))
-        wait_for(lambda: len(destination._queue) >= 4)
-        destination._block_timeout_s = 1000
+        log(destination, 0)
+        wait_for(lambda: destination.stats()["spooled"] == 1)
+        log(destination, 1)
+        # The thread has one for which there is no room: nothing more is taken out of the queue.
+        wait_for(lambda: destination.stats()["queued"] == 1 and not destination._queue)
+        log(destination, *range(2, 20))
         assert destination._has_given_up
-        log(destination, *range(20, 40))
+        destination._block_timeout_s = 1000
+        rest = threading.Thread(target=log, args=(destination, *range(20, 40)), daemon=True)
+        rest.start()
+        rest.join(60)
+        assert not rest.is_alive()
         assert counted(destination) == 40
 
     def test_disk_full(self, make, start, tmp_path, monkeypatch):
