@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import sys
 import struct
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -20,7 +21,9 @@ _FRAMES_AT_ONCE: Final = 64
 _HANDSHAKE_MS: Final = 3_000
 # So many connections may be there on which nothing was said yet that has a key: each may have the
 # beginning of a frame.
-_MOST_STRANGERS: Final = 64
+# On Windows, libzmq ends the process if one of its connections is ended from outside: there,
+# only time bounds them.
+_MOST_STRANGERS: Final = 1 << 30 if sys.platform == "win32" else 64
 # An event of libzmq's monitor: which it is, and the file that it is about.
 _EVENT: Final = struct.Struct("=HI")
 
