@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import socket
-import sys
 import struct
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from typing import Any, Final, final
