@@ -517,6 +517,9 @@ class NatsStream:
                 return self._loop.run_until_complete(work)
             except MessagesRefused:
                 raise
+            except _NoSuchStream:
+                self._forget()
+                raise
             except (*self._of_servers, _SomebodyElse) as error:
                 self._forget()
                 raise OSError(errno.EIO, f"{self.url}: {self._why(error)}") from error
@@ -574,7 +577,8 @@ class NatsStream:
             if error.err_code != _NO_SUCH_STREAM:
                 raise
             if self._new is None:
-                raise OSError(errno.ENOENT, f"there is no stream {self.name!r}") from error
+                msg = f"{self.url}: there is no stream {self.name!r}"
+                raise _NoSuchStream(errno.ENOENT, msg) from error
             info = await self._make(self._new)
         allowed = [client.max_payload, *filter(_is_limit, [info.config.max_msg_size])]
         self._most_bytes = min(allowed) - _HEADER_BYTES
@@ -625,6 +629,10 @@ class NatsStream:
 
 class _SomebodyElse(Exception):
     """What is there of a sender is not what we thought."""
+
+
+class _NoSuchStream(FileNotFoundError):
+    """Nobody has made the stream."""
 
 
 @final

@@ -63,6 +63,18 @@ def message(number, task="a"):
 class TestSource:
     """What is read at once."""
 
+    def test_not_there_yet(self, add, follow, place):
+        """Where nothing was ever stored, it waits; to read it at once is an error where it must
+        have been made.
+        """  # noqa: D205 - one sentence
+        followed = follow()
+        assert list(followed.poll()) == []
+        if place.engine in ("nats", "clickhouse"):
+            with pytest.raises(FileNotFoundError, match=place.name):
+                list(place.source())
+        add(message(1))
+        assert [m["task_level"] for m in followed.poll()] == [[1]]
+
     def test_each_iteration_reads_anew(self, add, place):
         """What was added in between is there the next time, as it came."""
         source = place.source()
@@ -119,18 +131,6 @@ class TestFollowed:
         assert list(followed.poll()) == [message(2)]
 
     @pytest.mark.parametrize("place", STORES, indirect=True)
-    def test_not_there_yet(self, add, follow, place):
-        """Where nothing was ever stored, it waits; to read it at once is an error where it must
-        have been made.
-        """  # noqa: D205 - one sentence
-        followed = follow()
-        assert list(followed.poll()) == []
-        if place.engine in ("nats", "clickhouse"):
-            with pytest.raises(FileNotFoundError, match=place.name):
-                list(place.source())
-        add(message(1))
-        assert [m["task_level"] for m in followed.poll()] == [[1]]
-
     def test_stopped_in_the_middle(self, add, follow):
         """Who stops in the middle of what was added at once gets the rest of it later."""
         add(*map(message, range(1, 6)))
