@@ -73,6 +73,8 @@ class _Stream(Generic[_S]):
         self.refused = 0
         self._bytes_under_way = 0
         self._sent_through = 0
+        # Nothing beyond the batch that begins so is sent, as who takes them was busy; 0 for none.
+        self._held_back = 0
         self._next = spool.first
 
     @property
@@ -86,11 +88,14 @@ class _Stream(Generic[_S]):
         through = min(through, self._sent_through)
         self._settle(through)
         self.acknowledged += self.spool.release(through)
+        self._held_back = 0
         self._rewind(self.spool.first)
 
     def next_batch(self, welcome: Welcome, form: Format, compression: Compression) -> Batch | None:
         """Make the next batch, if there is one, and the window has room for it."""
         while not self.under_way or self._bytes_under_way < welcome.window_bytes:
+            if 0 < self._held_back < self._next:
+                return None
             entry = self.spool.read(self._next)
             if entry is None:
                 return None
@@ -126,20 +131,23 @@ class _Stream(Generic[_S]):
 
     def acknowledge(self, through: int) -> None:
         """Release what is safe."""
+        self._held_back = 0
         # Of what others left, it may be more than was sent from here; but no more is believed.
         self._settle(min(through, self._sent_through))
 
     def refuse(self, first: int) -> None:
         """Give a batch up that nobody takes."""
+        self._held_back = 0
         for each in self.under_way:
             if each.last - each.count + 1 == first:
                 each.is_refused = True
         self._settle(0)
 
     def send_again(self, first: int) -> None:
-        """Send again the batch that begins with a number, and all that followed."""
+        """Send again the batch that begins with a number, and what followed once one is safe."""
         # Never forwards: what lies between would be left out.
         if any(each.last - each.count + 1 == first for each in self.under_way):
+            self._held_back = first
             self._rewind(first)
 
     def _rewind(self, first: int) -> None:

@@ -292,7 +292,31 @@ class TestSending:
             Refused("busy", "", talk.spool.identity, 4, 500),
         )
         talk.now_s += 0.5
-        assert numbers_in(talk.said()) == [(2, 2), (3, 3), (4, 4)]
+        assert numbers_in(talk.said()) == [(2, 2)]
+        talk.ack(2)
+        assert numbers_in(talk.said()) == [(3, 3), (4, 4)]
+
+    def test_busy_again_and_again(self, talk):
+        """As long as nothing is taken, one batch is tried, not all that may be under way."""
+        for number in range(1, 4):
+            talk.log(number)
+        talk.begin()
+        for _ in range(3):
+            talk.hear(Refused("busy", "", talk.spool.identity, 1, 500))
+            talk.now_s += 0.5
+            assert numbers_in(talk.said()) == [(1, 1)]
+        assert numbers_in(talk.begin()) == [(1, 1), (2, 2), (3, 3)]
+
+    def test_busy_then_never(self, talk):
+        """What was held back and then refused for ever holds nothing up."""
+        for number in range(1, 4):
+            talk.log(number)
+        talk.begin()
+        talk.hear(Refused("busy", "", talk.spool.identity, 1, 500))
+        talk.now_s += 0.5
+        assert numbers_in(talk.said()) == [(1, 1)]
+        talk.hear(Refused("batch", "no JSON", talk.spool.identity, 1))
+        assert numbers_in(talk.said()) == [(2, 2), (3, 3)]
 
     @pytest.mark.parametrize("text", ["x" * 1000, ""])
     def test_compression(self, text):

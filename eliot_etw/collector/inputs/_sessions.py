@@ -30,6 +30,7 @@ class Session:
         heard_at: When it last said something, in s of a clock that never goes back.
         revision: The list of levels that it has confirmed; -1 for none.
         matching: How many rules of that are for it.
+        held_back: Whose batch was held back last, to come again on this connection.
     """
 
     hello: Hello
@@ -38,6 +39,7 @@ class Session:
     heard_at: float
     revision: int = -1
     matching: int = 0
+    held_back: Sender | None = None
 
 
 @final
@@ -61,7 +63,7 @@ class Sender:
         taken: The number of its last message that was delivered.
         acknowledged: The number up to which all are settled.
         waits_for: The number that must come next, after a batch was held back; 0 if any may.
-        waits_since: Since when, in s of a clock that never goes back.
+        waits_since: Since the last time, in s of a clock that never goes back.
         refused: The first number of each batch that can never be taken. Its sender may not have
             heard that, and takes for acknowledged what is below an acknowledged number.
     """

@@ -285,7 +285,8 @@ class ZmqInput:
             case protocol.Batch():
                 self._take_batch(route, session, message)
             case protocol.Ping():
-                self._send(route, protocol.Pong(message.number))
+                if not self._has_waited(route, session, now_s):
+                    self._send(route, protocol.Pong(message.number))
             case protocol.LevelsInForce():
                 session.revision, session.matching = message.revision, message.matching
             case protocol.Bye():
@@ -347,11 +348,8 @@ class ZmqInput:
             self._answer_replayed(route, sender, batch)
             return
         if sender.waits_for and batch.first > sender.waits_for:
-            # It was sent before its sender read that an earlier one is to come again; or that
-            # one was dropped there, and there is no other way to find out.
-            if monotonic() - sender.waits_since > _PATIENCE_S:
-                self._sessions.end(route)
-                self._answer(route, protocol.Refused("hello", "Say Hello again."))
+            # It was sent before its sender read that an earlier one is to come again.
+            self._has_waited(route, session, monotonic())
             return
         lines = self._lines_of(route, sender, batch)
         if lines is None:
@@ -374,19 +372,35 @@ class ZmqInput:
             if not is_taken:
                 sender.under_way.pop()
         if not is_taken:
-            if not sender.waits_for:
-                sender.waits_since = monotonic()
+            sender.waits_since = monotonic()
             sender.waits_for = batch.first
+            session.held_back = sender
             self._counts["held_back"] += 1
             code = "closing" if self._is_stopping else "busy"
             self._log_refused(code, "")
             # Not limited: who has said Hello is to know what to send when.
             refused = protocol.Refused(code, "", batch.sender, batch.first, _RETRY_MS)
-            self._send(route, refused)
+            if not self._send(route, refused):
+                self._sessions.end(route)
             return
         sender.taken = batch.last
         sender.waits_for = 0
         self._counts["messages"] += len(lines)
+
+    def _has_waited(self, route: bytes, session: Session, now_s: float) -> bool:
+        """Have who is on a connection begin anew, if what is to come again has not for long.
+
+        It was dropped there, and there is no other way to find out.
+
+        Returns:
+            Whether it is to begin anew.
+        """
+        sender = session.held_back
+        if sender is None or not sender.waits_for or now_s - sender.waits_since <= _PATIENCE_S:
+            return False
+        self._sessions.end(route)
+        self._answer(route, protocol.Refused("hello", "Say Hello again."))
+        return True
 
     def _answer_replayed(self, route: bytes, sender: Sender, batch: protocol.Batch) -> None:
         """Say again what became of a batch that came before."""

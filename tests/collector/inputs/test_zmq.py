@@ -5,6 +5,7 @@ import pickle
 import socket
 import sys
 import threading
+import time
 from contextlib import ExitStack
 
 import pytest
@@ -191,6 +192,35 @@ class TestBatches:
         sender.ship(lines_of(10, start=11), 11)
         sender.wait_for_ack(20)
         assert taken.numbers == [*range(11, 21)]
+
+    def test_held_back_and_dropped_while_others_wait(self, port, taken, shipper, monkeypatch):
+        """Nor does its sender wait for ever for answers to what it sent before it dropped that."""
+        sender = shipper(port.endpoint)
+        sender.greet()
+        taken.is_full = True
+        for first in (1, 11):
+            sender.ship(lines_of(10, start=first), first)
+        assert sender.hear_a(protocol.Refused).code == "busy"
+        wait_until(lambda: port.stats()["batches"] == 2)
+        taken.is_full = False
+        sender.say(protocol.Ping(1))
+        assert sender.hear_a(protocol.Pong) == protocol.Pong(1)
+        monkeypatch.setattr(zmq_input, "_PATIENCE_S", 0.0)
+        sender.say(protocol.Ping(2))
+        assert sender.hear_a(protocol.Refused).code == "hello"
+
+    def test_held_back_again_and_again(self, port, taken, shipper, monkeypatch):
+        """Patience counts from the last time that a batch was held back."""
+        monkeypatch.setattr(zmq_input, "_PATIENCE_S", 1_000.0)
+        sender = shipper(port.endpoint)
+        sender.greet()
+        taken.is_full = True
+        for _ in range(2):
+            since = time.monotonic()
+            sender.ship(lines_of(10), 1)
+            assert sender.hear_a(protocol.Refused).code == "busy"
+        (held,) = port._sessions._senders.values()
+        assert held.waits_since >= since
 
     def test_new_connection(self, port, taken, shipper):
         """After a new connection it goes on where it was; the old one counts no more."""
