@@ -5,7 +5,6 @@ from __future__ import annotations
 import secrets
 from abc import abstractmethod
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from threading import Lock
 from time import monotonic
 from typing import Final, Protocol
@@ -160,21 +159,10 @@ class EngineDestination(QueuedLines):
     def _is_busy(self) -> bool:
         return bool(self._queue) or self._is_taking or bool(self._under_way)
 
-    def _finish(self, deadline: float) -> None:
-        super()._finish(deadline)
-        self._give_up()
-
     def _give_up(self) -> None:
-        """Drop what cannot be sent any more, and tell whoever still listens: the log cannot."""
-        lost = len(self._settle())
-        with suppress(IndexError):
-            while True:
-                self._queue.popleft()
-                lost += 1
-        for _ in range(lost):
+        for _ in self._settle():
             self._dropped.add()
-        if lost:
-            self._complain(f"{lost} messages were not acknowledged in time, and are lost")
+        super()._give_up()
 
     def stats(self) -> dict[str, int]:
         """Count messages, in this process.

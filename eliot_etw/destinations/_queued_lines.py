@@ -158,6 +158,23 @@ class QueuedLines(Queued):
         self._is_asleep = self._is_over = True
         if self._is_busy() and not self._is_closed:
             self._send_now(deadline)
+        self._give_up()
+
+    def _give_up(self) -> None:
+        """Drop what waits still, and tell of it."""
+        with suppress(IndexError):
+            while True:
+                self._queue.popleft()
+                self._dropped.add()
+        self._tell_of_losses()
+
+    def _tell_of_losses(self) -> None:
+        """Tell whoever still listens what was dropped in all, if the log was not told of all."""
+        dropped = self._all_dropped()
+        if dropped > self._told:
+            self._told = dropped
+            what = "were not acknowledged in time, or found no room, and may be lost"
+            self._complain(f"{dropped} messages {what}")
 
     def _stop(self, deadline: float) -> None:
         """Have whoever sends end when nothing is left, and at that time at the latest."""
@@ -175,6 +192,8 @@ class QueuedLines(Queued):
         now_s = monotonic()
         if now_s >= self._try_at and not self._send_now(now_s + _LATE_S):
             self._try_at = monotonic() + _LATE_AGAIN_S
+            if self._is_over:
+                self._tell_of_losses()
         return True
 
     def _send_now(self, deadline: float) -> bool:
@@ -194,4 +213,4 @@ class QueuedLines(Queued):
         if what != self._complaint:
             self._complaint = what
             with suppress(Exception):  # there may be no stderr
-                sys.stderr.write(f"eliot_etw: {self._place}: {what}.\n")
+                sys.stderr.write(f"eliot_etw: {self._place}: {what.rstrip('.')}.\n")

@@ -313,8 +313,6 @@ class ZmqDestination(QueuedLines):
         counts["dropped"] += lost
         self._totals = {name: self._totals[name] + counts.get(name, 0) for name in _COUNTED}
         self._session = None
-        if lost:
-            self._complain(f"{lost} messages were not acknowledged in time, and are lost")
         return not lost and not left
 
     def _all_dropped(self) -> int:

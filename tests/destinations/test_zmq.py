@@ -1,5 +1,6 @@
 """Tests of shipping to a collector: all arrives once or is counted, whoever fails."""
 
+import ast
 import json
 import logging
 import os
@@ -482,7 +483,28 @@ add_destinations(destination)
         """It ends in time, and says what is lost; what is on disk is not."""
         options = {"spool_folder": str(tmp_path)} if disk else {"exit_timeout_s": 0.2}
         result = run(self.SCRIPT + "log_message('t')", free_endpoint(), options)
-        assert ("1 messages were not acknowledged in time, and are lost" in result.stderr) != disk
+        assert ("1 messages were not acknowledged in time" in result.stderr) != disk
+
+    @pytest.mark.parametrize("when_full", ["block", "drop_new", "drop_old"])
+    def test_nobody_there_and_no_room(self, when_full):
+        """Whatever a message did not get through for, it is among those that are told of."""
+        program = self.SCRIPT + (
+            "for number in range(1_000):\n"
+            "    log_message('t', text='x' * 1_000)\n"
+            "destination.close(0.2)\n"
+            "print(destination.stats())\n"
+        )
+        options = {
+            "when_full": when_full,
+            "max_spool_bytes": 10_000,
+            "max_queued": 100,
+            "block_timeout_s": 0.1,
+        }
+        result = run(program, free_endpoint(), options)
+        stats = ast.literal_eval(result.stdout)
+        assert (stats["queued"], stats["spooled"]) == (0, 0)
+        assert stats["dropped"] == 1_000 + stats["reports"]
+        assert f": {stats['dropped']} messages were not acknowledged" in result.stderr
 
     def test_late(self, start):
         """What is logged after everything else at the end arrives, too."""
