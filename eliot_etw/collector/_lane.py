@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
-from typing import Any, Final, NamedTuple, Protocol, TypeAlias, final
+from typing import Final, NamedTuple, Protocol, TypeAlias, final
 
 from msgspec import DecodeError
 from msgspec.msgpack import Decoder, Encoder
@@ -234,7 +234,7 @@ class Lane:
                 error = self._write(batch, tries)
                 if error is None:
                     pause, tries = _FIRST_PAUSE_S, 0
-                    self._settle(batch)
+                    self._settle()
                     continue
             # What waits on disk cannot be read, or a sink of a user ends its thread.
             except BaseException as other_error:  # noqa: BLE001
@@ -328,6 +328,7 @@ class Lane:
             if tries + 1 < _MOST_TRIES:
                 return error
             return self._one_by_one(batch)
+        self._count(batch, {})
         return None
 
     def _one_by_one(self, batch: Batch) -> Exception | None:
@@ -344,18 +345,23 @@ class Lane:
                 refused[index] = safe_str(error)
         return self._refuse(batch, refused)
 
-    def _refuse(self, batch: Batch, refused: Any) -> Exception | None:
+    def _refuse(self, batch: Batch, refused: Mapping[int, str]) -> Exception | None:
         """Put aside what the sink will never store; return why that was not possible."""
-        if not refused:
-            return None
         try:
-            self._put_aside(
-                self.name, [(batch.lines[index], why) for index, why in refused.items()]
-            )
+            if refused:
+                self._put_aside(
+                    self.name, [(batch.lines[index], why) for index, why in refused.items()]
+                )
         except OSError as error:
             return error
-        self._counts["refused"] += len(refused)
+        self._count(batch, refused)
         return None
+
+    def _count(self, batch: Batch, refused: Mapping[int, str]) -> None:
+        """Count a batch that the sink has, but for some messages."""
+        self._counts["refused"] += len(refused)
+        self._counts["written"] += len(batch) - len(refused)
+        self._counts["written_bytes"] += batch.size - sum(len(batch.lines[i]) for i in refused)
 
     def look(self) -> None:
         """Have what waits go to disk if the sink hangs, for nobody else is to wait for it."""
@@ -371,15 +377,13 @@ class Lane:
         self._is_down = True
         log_message("collector:sink_is_down", log_level="error", sink=self.name, reason=why)
 
-    def _settle(self, batch: Batch) -> None:
-        """Say that a batch is stored."""
+    def _settle(self) -> None:
+        """Say that what the sink was given is stored."""
         with self._changed:
             self._given_at = None
             if self._is_down:
                 self._is_down = False
                 log_message("collector:sink_is_back", log_level="warning", sink=self.name)
-            self._counts["written"] += len(batch)
-            self._counts["written_bytes"] += batch.size
             if self._current_through and self._spool is not None:
                 self._spool.release(self._current_through)
                 self._counts["dropped"] += self._current_damaged

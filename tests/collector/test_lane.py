@@ -284,7 +284,9 @@ class TestRefused:
         wait_until(lambda: offer.done)
         lines = lines_of(10)
         assert aside == [("sink", lines[2], "too large"), ("sink", lines[4], "odd")]
-        assert lane.stats()["refused"] == 2
+        stats = lane.stats()
+        assert (stats["refused"], stats["written"]) == (2, 8)
+        assert stats["written_bytes"] == sum(map(len, lines)) - len(lines[2]) - len(lines[4])
 
     def test_sink_with_a_mistake(self, make, sink, aside):
         """What makes a sink fail in a way of its own is found and put aside; others are stored."""
