@@ -168,6 +168,7 @@ OF_THE_WHOLE = {
     "opentelemetry_system",
     "project",
     "public_api",
+    "running",
     "runs_anywhere",
     "services",
     "shipping/system",
