@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import TimeoutError as FutureTimeoutError
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from threading import Condition, Thread
 from time import monotonic
@@ -38,6 +39,10 @@ _FLUSH_EVERY_S: Final = 1.0
 _FLUSH_S: Final = 0.2
 # How long each of the last two things may take that a sink does.
 _CLOSE_S: Final = 1.0
+# What a batch is on disk besides the texts in it, at most: all of it, a line, who sent some.
+_BATCH_BYTES: Final = 64
+_LINE_BYTES: Final = 16
+_SENDER_BYTES: Final = 16
 
 Done: TypeAlias = Callable[[], object]
 
@@ -138,6 +143,11 @@ class Lane:
         with self._changed:
             return self._fits_memory(batch) or self._fits_disk(batch)
 
+    def fits_memory(self, batch: Batch) -> bool:
+        """Say whether a batch would be taken now without a disk."""
+        with self._changed:
+            return self._fits_memory(batch)
+
     def offer(self, batch: Batch, done: Done) -> bool:
         """Take a batch.
 
@@ -170,8 +180,10 @@ class Lane:
         return not self._queue or (self._queued_bytes + batch.size <= self.options.memory_bytes)
 
     def _fits_disk(self, batch: Batch) -> bool:
+        """Say whether a batch may wait on disk, after all that waits in memory."""
         spool = self._spool
-        room = batch.size + self._queued_bytes
+        before = (waiting.batch for waiting in self._in_memory())
+        room = sum(map(_most_on_disk, chain(before, [batch])))
         return spool is not None and spool.size_bytes + room <= self.options.spool_bytes
 
     def _is_on_disk(self) -> bool:
@@ -463,3 +475,9 @@ class Lane:
                 "spool_bytes": self._spool.size_bytes if self._spool is not None else 0,
                 "up": int(not self._is_down and self._thread.is_alive()),
             }
+
+
+def _most_on_disk(batch: Batch) -> int:
+    """Return how many bytes a batch may take on disk."""
+    senders = sum(_SENDER_BYTES + len(sender.encode()) for sender, _ in batch.origins)
+    return _BATCH_BYTES + batch.size + _LINE_BYTES * len(batch) + senders

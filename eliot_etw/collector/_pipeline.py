@@ -154,17 +154,25 @@ class Pipeline:
             self.counts["held_back"] += len(batch)
             return False
         waiting = _Waiting(len(required), done)
-        taken = True
-        for lane, part in chosen:
+        # Who may refuse it comes first: only a disk can be full and not say so before.
+        for lane, part in sorted(chosen, key=_is_sure):
             one = waiting.one_more if lane.options.required else _nobody_waits
-            taken = lane.offer(part, one) and taken
-        if taken:
-            self.counts["taken"] += len(batch)
-            self.counts["taken_bytes"] += batch.size
-            self.counts["without_route"] += left_out
-            if not required:
-                done()
-        return taken
+            if not lane.offer(part, one):
+                self.counts["held_back"] += len(batch)
+                return False
+        self.counts["taken"] += len(batch)
+        self.counts["taken_bytes"] += batch.size
+        self.counts["without_route"] += left_out
+        if not required:
+            done()
+        return True
+
+
+def _is_sure(chosen: tuple[Lane, Batch]) -> tuple[bool, bool]:
+    """Say whether a lane takes a batch whatever happens, and whether it needs no disk for it."""
+    lane, part = chosen
+    is_required = lane.options.required
+    return not is_required, is_required and lane.fits_memory(part)
 
 
 def _not_utf8(batch: Batch) -> set[int]:

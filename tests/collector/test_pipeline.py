@@ -1,5 +1,6 @@
 """Tests of the way of messages: who is told what, and what is no message."""
 
+import errno
 import json
 
 import pytest
@@ -12,6 +13,7 @@ from eliot_etw.collector._lane import Lane, LaneOptions
 from eliot_etw.collector._pipeline import DeadLetters, Pipeline
 from eliot_etw.collector._routes import Route, Routes
 from eliot_etw.collector.sinks import SinkUnavailable
+from eliot_etw.shipping._spool import DiskSpool
 from tests.collector._processes import lines_of, wait_until
 from tests.collector.test_lane import FakeSink
 
@@ -95,18 +97,57 @@ def test_only_to_one_that_is_not_required(pipeline, open_with):
     wait_until(lambda: sinks["a"].numbers)
 
 
-def test_full(pipeline, open_with):
-    """If a required sink is full no sink gets the batch, and it is not taken."""
-    sinks = open_with(a={}, b={"spool_bytes": 0, "memory_bytes": 10})
+def fill(pipeline):
+    """Try until it was refused some times; return what was refused last."""
+    first, refused = 1, 0
+    while refused < 6:
+        if pipeline.take(batch(first), lambda: None):
+            first += 10
+        else:
+            refused += 1
+    assert pipeline.counts["held_back"] == 10 * refused
+    return first
+
+
+@pytest.mark.parametrize(
+    "small",
+    [
+        {"spool_bytes": 0, "memory_bytes": 10},
+        {"spool_bytes": 0, "memory_bytes": 3_000},
+        *({"spool_bytes": size, "memory_bytes": 3_000} for size in range(9_000, 11_000, 250)),
+    ],
+)
+def test_full(pipeline, open_with, small):
+    """If a required sink is full no sink gets the batch, however often it is tried."""
+    sinks = open_with(b=small, a={}, c={"required": False})
     sinks["b"].error = SinkUnavailable("gone")
-    first = 1
-    while pipeline.take(batch(first), lambda: None):
-        first += 10
-    wait_until(lambda: len(sinks["a"].numbers) == first - 1)
-    assert pipeline.counts["held_back"] == 10
+    first = fill(pipeline)
     sinks["b"].error = None
     wait_until(lambda: pipeline.take(batch(first), lambda: None))
+    wait_until(lambda: all(sink.numbers[-1:] == [first + 9] for sink in sinks.values()))
+    assert [sink.numbers for sink in sinks.values()] == [[*range(1, first + 10)]] * 3
+
+
+@pytest.mark.parametrize("is_down", [True, False])
+def test_full_disk(pipeline, open_with, monkeypatch, is_down):
+    """The same if nobody knew that a sink's disk is full before it was written to."""
+    sinks = open_with(a={}, b={"memory_bytes": 10})
+    if is_down:
+        sinks["b"].error = SinkUnavailable("gone")
+    else:
+        sinks["b"].hold.clear()
+    with monkeypatch.context() as patch:
+        patch.setattr(DiskSpool, "append", _no_space)
+        first = fill(pipeline)
+    assert pipeline.take(batch(first), lambda: None)
+    sinks["b"].error = None
+    sinks["b"].hold.set()
+    wait_until(lambda: sinks["b"].numbers[-1:] == [first + 9])
     wait_until(lambda: sinks["a"].numbers == sinks["b"].numbers == [*range(1, first + 10)])
+
+
+def _no_space(*_):
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_closed(pipeline, open_with):
