@@ -89,7 +89,9 @@ class _Stream(Generic[_S]):
         self._settle(through)
         self.acknowledged += self.spool.release(through)
         self._held_back = 0
-        self._rewind(self.spool.first)
+        # Also what was dropped after it was sent, and nobody acknowledges any more.
+        self._rewind(0)
+        self._next = self.spool.first
 
     def next_batch(self, welcome: Welcome, form: Format, compression: Compression) -> Batch | None:
         """Make the next batch, if there is one, and the window has room for it."""

@@ -41,8 +41,8 @@ class Talk:
         now_s: What time it is.
     """
 
-    def __init__(self, *, form="json", **options):
-        self.spool = MemorySpool(max_bytes=1 << 20)
+    def __init__(self, *, form="json", spool=None, **options):
+        self.spool = MemorySpool(max_bytes=1 << 20) if spool is None else spool
         hello = Hello((1,), self.spool.identity, "host", 7, "program", 5, form)
         rules = LevelRules(host="host", program="program", pid=7)
         self.sender = Sender(self.spool, hello, rules, **options)
@@ -306,6 +306,17 @@ class TestSending:
             talk.now_s += 0.5
             assert numbers_in(talk.said()) == [(1, 1)]
         assert numbers_in(talk.begin()) == [(1, 1), (2, 2), (3, 3)]
+
+    def test_dropped_after_it_was_sent(self):
+        """What was sent and then dropped is not waited for by who begins again."""
+        talk = Talk(spool=MemorySpool(max_bytes=100, when_full="drop_old"))
+        for number in range(1, 4):
+            talk.log(number)
+        assert numbers_in(talk.begin(window=20)) == [(1, 1), (2, 2), (3, 3)]
+        for number in range(4, 20):
+            talk.log(number)
+        assert talk.spool.first > 4
+        assert numbers_in(talk.begin(window=20))[0] == (talk.spool.first, talk.spool.first)
 
     def test_busy_then_never(self, talk):
         """What was held back and then refused for ever holds nothing up."""

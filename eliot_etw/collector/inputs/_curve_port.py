@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from time import monotonic
 from typing import Any, Final, final
 
 from eliot_etw._require import require
@@ -24,6 +26,12 @@ _HANDSHAKE_MS: Final = 3_000
 # On Windows, libzmq ends the process if one of its connections is ended from outside: there,
 # only time bounds them.
 _MOST_STRANGERS: Final = 1 << 30 if sys.platform == "win32" else 64
+# Those that have just come may be more: after a restart all senders come at once, and each needs
+# a while to show its key and to say something.
+_MOST_YOUNG: Final = 1_000
+_YOUNG_S: Final = 1.0
+# So many are told at a time whether they may come in.
+_ANSWERS_AT_ONCE: Final = 64
 # An event of libzmq's monitor: which it is, and the file that it is about.
 _EVENT: Final = struct.Struct("=HI")
 
@@ -61,8 +69,9 @@ class CurvePort:
         self._keys = keys
         self._denied = denied
         self._hung_up = hung_up
-        # The files of connections on which nothing was said yet; the oldest first.
-        self._strangers: dict[int, None] = {}
+        # The files of connections on which nothing was said yet, and when they came; the oldest
+        # first.
+        self._strangers: dict[int, float] = {}
         zmq = self._zmq
         self._context = zmq.Context()
         self._context.linger = 0
@@ -109,8 +118,7 @@ class CurvePort:
                 self._wakened.recv(4096)
         if self._zap in ready:
             self._answer_who_may()
-        if self._monitor in ready:
-            self._count_strangers()
+        self._count_strangers()
         if self._router in ready:
             with suppress(self._zmq.Again):
                 for _ in range(_FRAMES_AT_ONCE):
@@ -125,9 +133,11 @@ class CurvePort:
                 kind, file = _EVENT.unpack(self._monitor.recv_multipart(self._zmq.NOBLOCK)[0])
                 self._strangers.pop(file, None)
                 if kind == self._zmq.EVENT_ACCEPTED:
-                    self._strangers[file] = None
+                    self._strangers[file] = monotonic()
         while len(self._strangers) > _MOST_STRANGERS:
-            file = next(iter(self._strangers))
+            file, since = next(iter(self._strangers.items()))
+            if len(self._strangers) <= _MOST_YOUNG and monotonic() < since + _YOUNG_S:
+                break
             del self._strangers[file]
             if _shut(file, self.endpoint):
                 self._hung_up("Too many connections have shown no key.")
@@ -135,10 +145,12 @@ class CurvePort:
     def _answer_who_may(self) -> None:
         """Say whether a connection may be made."""
         self._keys.refresh()
-        reply = zap_reply(self._zap.recv_multipart(), self._keys)
-        if reply[2] != b"200":
-            self._denied()
-        self._zap.send_multipart(reply)
+        with suppress(self._zmq.Again):
+            for _ in range(_ANSWERS_AT_ONCE):
+                reply = zap_reply(self._zap.recv_multipart(self._zmq.NOBLOCK), self._keys)
+                if reply[2] != b"200":
+                    self._denied()
+                self._zap.send_multipart(reply)
 
     def send(self, route: bytes, frame: bytes) -> bool:
         """See `Port`."""
@@ -169,7 +181,10 @@ def _shut(file: int, endpoint: str) -> bool:
     try:
         connection = socket.socket(fileno=file)
         name = connection.getsockname()
-        its = f"ipc://{name}" if isinstance(name, str) else f"tcp://{name[0]}:{name[1]}"
+        if connection.family == socket.AF_UNIX:  # one that begins with NUL is of no file system
+            its = f"ipc://{os.fsdecode(name).replace(chr(0), '@')}"
+        else:
+            its = f"tcp://{name[0]}:{name[1]}"
         if its.rpartition(":")[2] != endpoint.rpartition(":")[2]:
             return False
         connection.shutdown(socket.SHUT_RDWR)

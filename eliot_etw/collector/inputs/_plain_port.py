@@ -124,6 +124,7 @@ class PlainPort:
                     self._to_write[key.data.route] = key.data
                 if events & EVENT_READ and key.data.route in self._connections:
                     yield from self._read(key.data)
+                    self._write()
             elif key.fileobj is self._wakened:
                 with suppress(OSError):
                     self._wakened.recv(4096)
@@ -293,8 +294,8 @@ class PlainPort:
         except (BlockingIOError, InterruptedError):
             pass
         except OSError:
-            self._end(connection)
-            return
+            # Nobody reads it any more. What was said before may still be there to be read.
+            connection.unsent.clear()
         self._weigh(connection)
         is_open = connection.route in self._connections
         if is_open and bool(connection.unsent) != connection.waits_to_write:

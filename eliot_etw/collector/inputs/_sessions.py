@@ -15,7 +15,7 @@ from eliot_etw.shipping._protocol import Hello
 # Who says nothing for so long, not even that there is nothing to say, is gone.
 _SILENT_S: Final = 60.0
 # So many refused batches of a sender are remembered: all of them can be told at once.
-_MOST_REFUSED: Final = 500
+_MOST_REFUSED: Final = 100
 
 
 @final
@@ -156,10 +156,16 @@ class Sessions:
             ended += 1
         return ended
 
-    def sender(self, session: Session, identity: bytes, route: bytes) -> Sender:
-        """Find a sender, or take note of a new one.
+    def sender(self, session: Session, identity: bytes, route: bytes, first: int) -> Sender:
+        """Find a sender, or take note of a new one, when a batch of it comes.
 
         What one key's owner sends never counts as another's.
+
+        Args:
+            session: What was said on the connection that it came on.
+            identity: Whose it is.
+            route: The connection.
+            first: The number that it begins with.
         """
         name = session.key, identity
         found = self._senders.get(name)
@@ -167,8 +173,11 @@ class Sessions:
             found = self._senders[name] = Sender(identity, route, session)
             self._forget_idle()
         elif found.session is not session:
-            # It begins again, and everything comes in order.
-            found.session, found.route, found.waits_for = session, route, 0
+            if session.hello.sender == found.session.hello.sender or first <= found.waits_for:
+                # It begins again, and everything comes in order.
+                found.waits_for = 0
+            # Else it is the process that was killed, of which something comes late.
+            found.session, found.route = session, route
         self._senders.move_to_end(name)
         return found
 

@@ -22,6 +22,8 @@ _MORE: Final = 0x01
 _LONG: Final = 0x02
 _COMMAND: Final = 0x04
 _MOST_SHORT: Final = 255
+# What a command may have: that one that must come has some hundred bytes.
+_MOST_COMMAND: Final = 1_024
 # So many parts of a message that must have one are let pass.
 _MOST_PARTS: Final = 1_000
 _READY: Final = b"\x05READY"
@@ -100,6 +102,7 @@ class Peer:
                 return
             data = memoryview(self._held)
             self._held = bytearray()
+            self._needed = 0
         while data:
             size = self._size_of(data)
             if size > len(data):
@@ -136,8 +139,11 @@ class Peer:
         if len(data) < head:
             return head
         size = int.from_bytes(data[1:head], "big")
-        if size > self._most_bytes:
-            msg = f"A frame must have at most {self._most_bytes:,} bytes, got {size:,}."
+        most_bytes = self._most_bytes
+        if flags & _COMMAND:
+            most_bytes = min(most_bytes, _MOST_COMMAND)
+        if size > most_bytes:
+            msg = f"A frame like that must have at most {most_bytes:,} bytes, got {size:,}."
             raise ProtocolError(msg)
         return head + size
 

@@ -105,7 +105,8 @@ class ZmqInput:
         self._keys = AllowedKeys(Path(keys).expanduser()) if keys else None
         self._own_keys = own_keys(secret_key) if secret_key else None
         self._admins = frozenset(admins or ())
-        self._max_batch_bytes = min(max_batch_bytes, protocol.MAX_FRAME_BYTES)
+        most_bytes = protocol.MAX_FRAME_BYTES - protocol.MAX_OVERHEAD_BYTES
+        self._max_batch_bytes = min(max_batch_bytes, most_bytes)
         self._window_bytes = window_bytes
         self._max_senders = max_senders
         if memory_bytes < self._max_batch_bytes + protocol.MAX_OVERHEAD_BYTES:
@@ -342,13 +343,14 @@ class ZmqInput:
 
     def _take_batch(self, route: bytes, session: Session, batch: protocol.Batch) -> None:
         """Deliver a batch, or say why not."""
-        sender = self._sessions.sender(session, batch.sender, route)
+        sender = self._sessions.sender(session, batch.sender, route, batch.first)
         self._counts["batches"] += 1
         if batch.last <= sender.taken:
             self._answer_replayed(route, sender, batch)
             return
         if sender.waits_for and batch.first > sender.waits_for:
             # It was sent before its sender read that an earlier one is to come again.
+            session.held_back = sender
             self._has_waited(route, session, monotonic())
             return
         lines = self._lines_of(route, sender, batch)
@@ -368,6 +370,8 @@ class ZmqInput:
             is_taken = not self._is_stopping and self._deliver(
                 numbered, self._settler(sender, under_way)
             )
+        except Exception:  # noqa: BLE001 - held back, or what follows would count for it, too
+            self._fail()
         finally:
             if not is_taken:
                 sender.under_way.pop()

@@ -248,6 +248,43 @@ def test_last_words(strangers):
         assert said.read(len(BEGINNING) + 5).endswith(framed(b"bye"))
 
 
+@needs_unix
+def test_gone_before_an_answer(tmp_path):
+    """What somebody said before it went is heard, though an answer cannot be written any more."""
+    made = Strangers(endpoint=f"ipc://{tmp_path}/in")
+    with made.stack:
+        its = made.stack.enter_context(socket.socket(socket.AF_UNIX))
+        its.connect(f"{tmp_path}/in")
+        its.sendall(HELLO + framed(b"x"))
+        (first,) = made.hear_until(bool)
+        for _ in range(4):
+            its.sendall(framed(b"y" * 10_000))
+        its.close()
+        made.port.send(first.route, b"answer")
+        assert len(made.hear_until(lambda _: made.ended)) == 4
+
+
+def test_answers_at_once(strangers):
+    """An answer to one does not wait until all others were heard."""
+    one, two = strangers.connect(framed(b"1")), strangers.connect(framed(b"2"))
+    strangers.hear_until(lambda found: len(found) == 2)
+    for its in (one, two):
+        its.sendall(framed(b"again"))
+    waiting = []
+    for received in strangers.port.receive(30):
+        waiting.append(received)
+        if len(waiting) == 1:
+            strangers.port.send(received.route, b"answer")
+        else:
+            answered = one if bytes(waiting[0].route) < bytes(received.route) else two
+            answered.settimeout(30)
+            said = b""
+            while not said.endswith(framed(b"answer")):
+                said += answered.recv(1 << 20)
+            break
+    assert len(waiting) >= 1
+
+
 class TestListen:
     """Addresses of ZeroMQ."""
 

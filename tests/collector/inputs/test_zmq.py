@@ -177,6 +177,59 @@ class TestBatches:
         sender.wait_for_ack(10)
         assert taken.numbers == [*range(1, 11)]
 
+    def test_later_than_one_that_failed(self, port, taken, shipper, monkeypatch):
+        """Nothing later is acknowledged as long as one has not been delivered."""
+        sender = shipper(port.endpoint)
+        sender.greet()
+        monkeypatch.setattr(port, "_deliver", lambda batch, done: 1 / 0)
+        sender.ship(lines_of(10), 1)
+        assert sender.hear_a(protocol.Refused).code == "busy"
+        monkeypatch.undo()
+        sender.ship(lines_of(10, start=11), 11)
+        wait_until(lambda: port.stats()["batches"] == 2)
+        for first in (1, 11):
+            sender.ship(lines_of(10, start=first), first)
+        sender.wait_for_ack(20)
+        assert taken.numbers == [*range(1, 21)]
+
+    def test_held_back_of_two(self, port, taken, shipper, monkeypatch):
+        """Of two whose messages come on one connection, each is to begin anew if it has to."""
+        sender = shipper(port.endpoint)
+        sender.greet()
+        own, other = sender.sender, os.urandom(16)
+        taken.is_full = True
+        for who in (own, other):
+            sender.sender = who
+            sender.ship(lines_of(1), 1)
+            assert sender.hear_a(protocol.Refused).code == "busy"
+        taken.is_full = False
+        sender.ship(lines_of(1), 1)
+        assert sender.hear_a(protocol.Ack).sender == other
+        sender.sender = own
+        sender.ship(lines_of(1, start=2), 2)  # its first one was dropped
+        wait_until(lambda: port.stats()["batches"] == 4)
+        monkeypatch.setattr(zmq_input, "_PATIENCE_S", 0.0)
+        sender.say(protocol.Ping(1))
+        assert sender.hear_a(protocol.Refused).code == "hello"
+
+    def test_late_from_the_dead(self, port, taken, shipper):
+        """What comes late from a killed process does not count for what it left on disk."""
+        dead, heir = shipper(port.endpoint), shipper(port.endpoint)
+        dead.greet()
+        heir.greet()
+        heir.sender = dead.sender
+        taken.is_full = True
+        for each in (dead, heir):
+            each.ship(lines_of(1), 1)
+            assert each.hear_a(protocol.Refused).code == "busy"
+        taken.is_full = False
+        dead.ship(lines_of(1, start=2), 2)
+        wait_until(lambda: port.stats()["batches"] == 3)
+        for first in (1, 2):
+            heir.ship(lines_of(1, start=first), first)
+        heir.wait_for_ack(2)
+        assert taken.numbers == [1, 2]
+
     def test_held_back_and_dropped(self, port, taken, shipper, monkeypatch):
         """If what was held back never comes, the sender is to begin anew, and is heard then."""
         monkeypatch.setattr(zmq_input, "_PATIENCE_S", 0.0)
@@ -573,6 +626,22 @@ class TestKeys:
         sender.ship(lines_of(1), 1)
         assert sender.hear(1) is None
         assert taken.batches == []
+
+    def test_all_at_once(self, port, folder, taken):
+        """However many senders come at once, as after a restart, each gets in."""
+        own, _ = load_certificate(folder / "own" / "collector.key")
+        keys = load_certificate(folder / "all" / "a.key_secret")
+        count = 250
+        with zmq.Context() as context, ExitStack() as stack:
+            for number in range(count):
+                its = stack.enter_context(context.socket(zmq.DEALER))
+                its.linger = 0
+                its.curve_serverkey = own
+                its.curve_publickey, its.curve_secretkey = keys
+                its.connect(port.endpoint)
+                identity = number.to_bytes(16, "big")
+                its.send(protocol.encode(protocol.Hello((1,), identity, "h", 1, "p", 0, "json")))
+            wait_until(lambda: port.gauges()["senders"] == count)
 
     @pytest.mark.skipif(sys.platform == "win32", reason="libzmq would end the process there")
     def test_strangers(self, port, with_key, taken):

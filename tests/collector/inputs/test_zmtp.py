@@ -66,6 +66,13 @@ def test_missing(peer):
     assert peer.missing_bytes == MOST - 1
 
 
+def test_nothing_missing(peer):
+    """When a frame is whole, nothing is missing of it any more."""
+    for said in (framed(b"x" * 500)[:400], framed(b"x" * 500)[400:]):
+        taken(peer, said)
+    assert peer.missing_bytes <= 0
+
+
 def test_several_parts(peer):
     """A message of several parts is none, once; what follows is read."""
     said = b"\x01\x01a" + b"\x01\x00" + b"\x00\x01b" + framed(b"next") + b"\x01\x00\x00\x00"
@@ -113,6 +120,12 @@ def test_no_beginning(said, words):
     """Who does not begin as a DEALER without keys does is hung up on."""
     with pytest.raises(ProtocolError, match=words):
         taken(Peer(MOST), said)
+
+
+def test_large_command():
+    """A command need not be large, and is refused by its size: nobody is to read it."""
+    with pytest.raises(ProtocolError, match="at most 1,024 bytes, got 5,000"):
+        taken(Peer(1 << 20), GREETING + b"\x06" + struct.pack(">Q", 5_000))
 
 
 def test_own_beginning():
