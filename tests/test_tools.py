@@ -288,6 +288,17 @@ class TestRun:
         tally = run("def test_never(): assert 0\n")
         assert (tally.passed, tally.failed, tally.unsteady) == (0, 1, [])
 
+    def test_ended_early(self, run):
+        """A run that did not come to its end has failed, however little failed until then."""
+        tally = run(
+            "def test_fails(): assert pathlib.Path('before').exists()\n"
+            "def test_ends():\n"
+            "    pathlib.Path('before').touch()\n"
+            "    raise KeyboardInterrupt\n"
+        )
+        assert tally.unsteady == []
+        assert tally.complaints == ["it: pytest ended with status 2"]
+
     def test_too_many(self, run, tester):
         """Where much fails, nothing is tried again."""
         number = tester.MOST_TRIED_AGAIN + 1

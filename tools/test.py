@@ -217,7 +217,8 @@ class _Run:
             return tally
         if report.exists():
             tally.read_report(report, self.name, complete=self.complete)
-        if status and not tally.failed:
+        # 1 is what it ends with when all tests were run, and some failed.
+        if status not in (0, 1) or (status and not tally.failed):
             tally.complain(f"{self.name}: pytest ended with status {status}")
         return tally
 
