@@ -341,18 +341,21 @@ class NatsStream:
 
     # ---- to read -------------------------------------------------------------------------------
 
-    def end(self) -> tuple[int, bool]:
+    def end(self) -> tuple[int, bool, str]:
         """Say how far the stream goes.
 
         Returns:
             The number of its last entry, 0 if there is none; whether entries were deleted, of
-            which that may be one.
+            which that may be one; its `identity`.
 
         Raises:
+            FileNotFoundError: If there is no such stream.
             OSError: If no server can be reached.
         """
-        state = self._do(self._info()).state
-        return (state.last_seq if state.messages else 0), bool(state.num_deleted)
+        info = self._do(self._info())
+        state = info.state
+        last = state.last_seq if state.messages else 0
+        return last, bool(state.num_deleted), str(info.created)
 
     def identity(self) -> str:
         """Return what tells this stream from one that is made anew under its name."""
@@ -360,7 +363,19 @@ class NatsStream:
 
     async def _info(self) -> Any:
         await self._connect()
-        return await self._manager().stream_info(self.name)
+        return await self._ask_about()
+
+    async def _ask_about(self) -> Any:
+        """Ask what the stream is like. Raises _NoSuchStream if there is none."""
+        from nats.js.errors import APIError  # noqa: PLC0415 - it was asked for
+
+        try:
+            return await self._manager().stream_info(self.name)
+        except APIError as error:
+            if error.err_code != _NO_SUCH_STREAM:
+                raise
+            msg = f"{self.url}: there is no stream {self.name!r}"
+            raise _NoSuchStream(errno.ENOENT, msg) from error
 
     def begin(self, after: int) -> None:
         """Begin to read what comes after an entry, without leaving a trace in the stream.
@@ -553,7 +568,6 @@ class NatsStream:
             return
         await self._disconnect()
         from nats.aio.client import Client  # noqa: PLC0415 - it was asked for
-        from nats.js.errors import APIError  # noqa: PLC0415 - it was asked for
 
         client = Client()
         self._client = client
@@ -572,13 +586,10 @@ class NatsStream:
             path, kind = self._options.get("user_credentials"), type(error).__name__
             raise OSError(errno.EACCES, f"credentials, {path!r}, are useless: {kind}") from None
         try:
-            info = await self._manager().stream_info(self.name)
-        except APIError as error:
-            if error.err_code != _NO_SUCH_STREAM:
-                raise
+            info = await self._ask_about()
+        except _NoSuchStream:
             if self._new is None:
-                msg = f"{self.url}: there is no stream {self.name!r}"
-                raise _NoSuchStream(errno.ENOENT, msg) from error
+                raise
             info = await self._make(self._new)
         allowed = [client.max_payload, *filter(_is_limit, [info.config.max_msg_size])]
         self._most_bytes = min(allowed) - _HEADER_BYTES

@@ -122,6 +122,7 @@ class FollowedNats:
     def __init__(self, name: str, stream: NatsStream) -> None:
         self.name = name
         self._stream = stream
+        self._identity = ""
         self._last = 0
         self._has_begun = False
 
@@ -136,7 +137,9 @@ class FollowedNats:
 
     def read(self) -> Iterator[MessageDict]:
         """As `poll`; but raises FileNotFoundError if there is no such stream."""
-        end, has_deleted = self._stream.end()
+        end, has_deleted, identity = self._stream.end()
+        if identity != self._identity:  # somebody made it anew
+            self._identity, self._last, self._has_begun = identity, 0, False
         failures = 0
         while self._last < end:
             try:

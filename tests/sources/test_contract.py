@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from contextlib import closing, contextmanager
 
 import pytest
 
@@ -9,6 +10,7 @@ pytest.importorskip("msgspec")
 pytest.importorskip("yaml")
 
 from eliot_etw.exceptions import MissingDependency
+from eliot_etw.shipping._nats_stream import NatsStream
 from eliot_etw.sources import clickhouse, mongodb
 from tests._engines import PACKAGES, SOURCES, Place, skip_without
 from tests.collector.sinks._batches import batch_of
@@ -35,9 +37,40 @@ def place(request):
 @pytest.fixture
 def add(place):
     """Return a function that adds messages; without any, what they would be in is there."""
+    with opened_sink(place) as sink:
+        yield lambda *messages: sink.write(batch_of(messages)).result()
+
+
+def add_anew(place, *messages):
+    """Add messages by a sink that does not know that the place was there before."""
+    with opened_sink(place) as sink:
+        sink.write(batch_of(messages)).result()
+
+
+@contextmanager
+def opened_sink(place):
+    """Make a sink, which is closed at the end."""
     sink = SINKS[place.engine](place.url, place.name, timeout_s=30)
-    yield lambda *messages: sink.write(batch_of(messages)).result()
-    sink.close(5)
+    try:
+        yield sink
+    finally:
+        sink.close(5)
+
+
+def delete(place):
+    """Remove what messages are in, as somebody might by hand."""
+    if place.engine == "nats":
+        options = {"timeout_s": 30, "feature": "a test"}
+        with closing(NatsStream(place.url, place.name, **options)) as stream:
+            stream._do(stream._info())  # connects
+            assert stream._do(stream._manager().delete_stream(place.name))
+    elif place.engine == "redis":
+        import redis
+
+        with redis.Redis.from_url(place.url) as client:
+            assert client.delete(place.name)
+    else:
+        place.drop()
 
 
 @pytest.fixture
@@ -129,6 +162,21 @@ class TestFollowed:
         assert list(followed.poll()) == []
         add(message(2))
         assert list(followed.poll()) == [message(2)]
+
+    def test_made_anew(self, add, follow, place):
+        """What is deleted is nothing that is new; what is made anew is read from its first."""
+        add(*map(message, range(1, 4)))
+        add(message(4))
+        followed = follow()
+        assert list(followed.poll()) == [*map(message, range(1, 5))]
+        delete(place)
+        assert list(followed.poll()) == []
+        add_anew(place, message(5))
+        assert list(followed.poll()) == [message(5)]
+        delete(place)
+        add_anew(place, message(6), message(7))
+        assert list(followed.poll()) == [message(6), message(7)]
+        assert list(followed.poll()) == []
 
     @pytest.mark.parametrize("place", STORES, indirect=True)
     def test_stopped_in_the_middle(self, add, follow):
