@@ -164,5 +164,7 @@ def numbers_in(path):
     numbers = []
     for file in files:
         with suppress(FileNotFoundError):
-            numbers += [json.loads(line)["number"] for line in file.read_bytes().splitlines()]
+            # What is after the last newline is just being written.
+            whole = file.read_bytes().split(b"\n")[:-1]
+            numbers += [json.loads(line)["number"] for line in whole]
     return numbers
