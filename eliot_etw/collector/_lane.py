@@ -125,7 +125,7 @@ class Lane:
         self._current_through = 0
         # How many messages of it could not be read.
         self._current_damaged = 0
-        # Since when the sink has what it was given; None while it has nothing.
+        # Since when the sink is at something; None while it is not.
         self._given_at: float | None = None
         self._is_down = False
         self._has_ended = False
@@ -258,7 +258,8 @@ class Lane:
     def _let_go(self) -> None:
         """Close the sink; keep on disk what waits."""
         for end in (self.sink.flush, self.sink.close):
-            with suppress(Exception):
+            # All of it: what follows has to be done whatever a sink of a user raises.
+            with suppress(BaseException):
                 end(_CLOSE_S)
         with self._changed:
             self._spill()
@@ -281,8 +282,10 @@ class Lane:
                 if self._queue or self._is_on_disk() or self._stop_at is not None:
                     continue
             # Outside of the lock, so that nobody who has something waits for it.
+            self._given_at = monotonic()
             with suppress(Exception):
                 self.sink.flush(_FLUSH_S)
+            self._given_at = None
             idle_s = _FLUSH_EVERY_S
 
     def _has_to_end(self) -> bool:
@@ -378,7 +381,11 @@ class Lane:
     def look(self) -> None:
         """Have what waits go to disk if the sink hangs, for nobody else is to wait for it."""
         with self._changed:
-            if self._given_at is None or monotonic() < self._given_at + _HANGS_S:
+            given_at = self._given_at
+            if given_at is None or monotonic() < given_at + _HANGS_S:
+                return
+            # It is up again once it has stored something: where nothing waits, it would stay down.
+            if not self._in_memory() and not self._is_on_disk():
                 return
             if not self._is_down:
                 self._go_down(f"it has not answered for {_HANGS_S:.0f} s")

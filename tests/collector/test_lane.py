@@ -260,6 +260,47 @@ class TestHangs:
         lane.look()
         assert (offer.done, lane.gauges()["up"]) == ([], 1)
 
+    def test_at_what_was_put_off(self, make, sink, monkeypatch):
+        """One that hangs when it had nothing to write is found, too, once something waits."""
+        monkeypatch.setattr(_lane, "_HANGS_S", 0.0)
+        hangs, hold = threading.Event(), threading.Event()
+        sink.flush = lambda timeout_s: hangs.set() or hold.wait(30)
+        lane = make()
+        offer = Offered(lane)
+        try:
+            assert hangs.wait(30)
+            lane.look()
+            assert lane.gauges()["up"] == 1
+            offer(1)
+            assert offer.done == []
+            lane.look()
+            assert (offer.done, lane.gauges()["up"]) == ([1], 0)
+            offer(11)
+            assert offer.done == [1, 11]
+        finally:
+            hold.set()
+        wait_until(lambda: sink.numbers == [*range(1, 21)])
+        wait_until(lambda: lane.gauges()["up"])
+        lane.look()
+        assert lane.gauges()["up"] == 1
+
+    def test_at_what_was_on_disk(self, make, sink, monkeypatch):
+        """One that hangs at what it is given from disk is told of."""
+        sink.hold.clear()
+        lane = make(memory_bytes=10)
+        offer = Offered(lane)
+        offer(1)
+        assert sink.is_in.wait(30)
+        offer(11)
+        offer(21)
+        assert offer.done == [1, 11, 21]
+        monkeypatch.setattr(_lane, "_HANGS_S", 0.0)
+        lane.look()
+        assert lane.gauges()["up"] == 0
+        sink.hold.set()
+        wait_until(lambda: lane.gauges()["waiting"] == 0)
+        assert lane.gauges()["up"] == 1
+
     def test_without_disk(self, make, sink, monkeypatch):
         """Without a spool it is at least told of."""
         monkeypatch.setattr(_lane, "_HANGS_S", 0.0)
@@ -384,6 +425,31 @@ class TestStop:
         assert lane.stop(10) == 0
         assert sink.numbers == [*range(1, 101)]
         assert (len(offer.done), sink.closed) == (10, 1)
+
+    @pytest.mark.parametrize("end", ["flush", "close"])
+    @pytest.mark.parametrize("error", [KeyError(), SystemExit()])
+    def test_sink_that_raises_at_the_end(self, make, sink, end, error):
+        """Whatever it raises, all else is let go of, and another may have its folder."""
+
+        def fail(timeout_s):
+            raise error
+
+        sink.hold.clear()
+        lane = make()
+        offer = Offered(lane)
+        offer(1)
+        assert sink.is_in.wait(30)
+        offer(11)
+        setattr(sink, end, fail)
+        sink.error = SinkUnavailable("gone")
+        sink.hold.set()
+        assert lane.stop(5) == 0
+        assert sink.closed == (end == "flush")
+        delattr(sink, end)
+        sink.error = None
+        again = make()
+        wait_until(lambda: again.gauges()["waiting"] == 0)
+        assert sink.numbers == [*range(1, 21)]
 
     def test_hanging_sink(self, make, sink):
         """What a sink that hangs did not store is on disk."""
