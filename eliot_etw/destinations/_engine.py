@@ -54,7 +54,8 @@ class EngineDestination(QueuedLines):
     """
 
     _most_lines = 1_000
-    _engine: Engine
+    # Not there in a forked child that has sent nothing yet.
+    _engine: Engine | None = None
 
     def __init__(
         self,
@@ -71,6 +72,8 @@ class EngineDestination(QueuedLines):
         """
         super().__init__(max_queued, when_full, block_timeout_s, exit_timeout_s, json_default)
         self._forget()
+        self._engine = self._open()
+        self._place = self._engine.url
         finish_at_exit(self)
 
     @abstractmethod
@@ -79,11 +82,11 @@ class EngineDestination(QueuedLines):
 
     def _forget(self) -> None:
         """Begin as a new sender with an empty queue: at first, and in a forked child."""
-        if "_engine" in vars(self):
+        if self._engine is not None:
             _of_parents.append(self._engine)
         super()._forget()
-        self._engine = self._open()
-        self._place = self._engine.url
+        # A new one may need files that cannot be read any more: then it is tried again.
+        self._engine = None
         # Who we are to the engine, and the number of the message that was taken last.
         self._sender = secrets.token_hex(16)
         self._number = 0
@@ -106,7 +109,8 @@ class EngineDestination(QueuedLines):
                 break
             else:
                 naps = self._rest(naps)
-        self._engine.close()
+        if self._engine is not None:
+            self._engine.close()
         return not self._under_way and not self._queue
 
     def _put(self, lines: list[bytes]) -> None:
@@ -123,14 +127,15 @@ class EngineDestination(QueuedLines):
         refused: Sequence[int] = ()
         try:
             with self._calling:
+                if self._engine is None:
+                    self._engine = self._open()
                 self._counts["repeated"] += self._engine.append(items)
         except MessagesRefused as error:
             refused = list(error.refused)
             self._complain(str(error))
-        except self._engine.errors as error:
-            return self._hold(str(error))
         except Exception as error:  # noqa: BLE001 - no more files, threads or memory: it may pass
-            return self._hold(repr(error))
+            told = (OSError,) if self._engine is None else self._engine.errors
+            return self._hold(str(error) if isinstance(error, told) else repr(error))
         self._pause_s = _FIRST_PAUSE_S
         self._complaint = ""
         if self._settle():

@@ -6,10 +6,12 @@ import atexit
 import os
 import sys
 from abc import ABC, abstractmethod
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from itertools import count
 from sys import getsizeof
 from time import monotonic
+from traceback import format_exc
 from typing import Any, Final, Protocol, final
 from weakref import WeakValueDictionary
 
@@ -124,13 +126,24 @@ def finish_at_exit(holder: Holder) -> None:
     _finish_with_multiprocessing()
 
 
+@contextmanager
+def _each_for_itself() -> Iterator[None]:
+    """Tell what one of them raises, and go on: the others are to have their turn."""
+    try:
+        yield
+    except Exception:  # noqa: BLE001 - whatever it is
+        with suppress(Exception):  # there may be no stderr
+            sys.stderr.write(format_exc())
+
+
 @atexit.register
 def _finish_all() -> None:
     """Finish all of them; first those made last, which may have others inside."""
     begin = monotonic()
     for _, holder in sorted(_holding.items(), reverse=True):
-        # Some may be told how long they have.
-        holder._finish(begin + getattr(holder, "exit_timeout_s", CLOSE_TIMEOUT_S))
+        with _each_for_itself():
+            # Some may be told how long they have.
+            holder._finish(begin + getattr(holder, "exit_timeout_s", CLOSE_TIMEOUT_S))
 
 
 def _finish_with_multiprocessing() -> None:
@@ -148,7 +161,8 @@ def _finish_with_multiprocessing() -> None:
 def _begin_anew() -> None:
     """Make a forked child a process that holds nothing back, and will finish what it does."""
     for holder in list(_holding.values()):
-        holder._forget()
+        with _each_for_itself():
+            holder._forget()
     _finish_with_multiprocessing()
 
 

@@ -24,7 +24,7 @@ from eliot_etw.destinations import (
 )
 from eliot_etw.destinations.tail_sampled import marked, one_in
 from eliot_etw.sources import FileSource
-from tests._programs import run
+from tests._programs import run, run_forking
 
 
 class Closable:
@@ -360,3 +360,41 @@ def test_all_of_them_in_a_child(tmp_path):
     kinds = sorted((kind, times) for kind, _, times in logged if kind != "app:step")
     assert kinds == [("app:child", None), ("app:task", None)]
     assert sorted(times or 1 for kind, _, times in logged if kind == "app:step") == [1, 1, 99]
+
+
+FAILING = """
+from eliot_etw.destinations import _wrapper
+
+class Holder:
+    def __init__(self, name, fails):
+        self.name, self.fails = name, fails
+        _wrapper.finish_at_exit(self)
+
+    def _finish(self, deadline):
+        self.do("finished")
+
+    def _forget(self):
+        self.do("forgot")
+
+    def do(self, what):
+        if self.fails:
+            raise OSError(f"{self.name} has not {what}")
+        print(self.name, what, flush=True)
+
+holders = [Holder("first", False), Holder("second", True), Holder("third", False)]
+"""
+
+
+def test_one_that_fails_at_the_end():
+    """All others are finished, and what it raised is told."""
+    done = run(FAILING)
+    assert done.stdout.split("\n") == ["third finished", "first finished", ""]
+    assert "OSError: second has not finished\n" in done.stderr
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork()")
+def test_one_that_fails_at_a_fork():
+    """All others forget, and what it raised is told."""
+    done = run_forking(FAILING + "in_child(lambda: None)\nholders.clear()")
+    assert done.stdout.split("\n") == ["first forgot", "third forgot", ""]
+    assert "OSError: second has not forgot\n" in done.stderr
