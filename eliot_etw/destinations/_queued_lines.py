@@ -101,8 +101,11 @@ class QueuedLines(Queued):
         """Send messages until `_finish`, and those that wait then: what the thread does."""
         with self._sending:
             self._send_all()
-        # What has been queued since is for whoever queued it.
+        # What has been queued since is for whoever queued it,
         self._is_asleep = True
+        # unless the end did not wait for us any longer.
+        if self._is_over and self._queue and not self._is_closed:
+            self._deliver_all()
 
     def _is_late(self) -> bool:
         """Say whether there is no time left."""
@@ -156,8 +159,11 @@ class QueuedLines(Queued):
         if writer is not None and not self._is_writer():
             writer.join(max(0.0, deadline - monotonic()) + _GRACE_S)
         self._is_asleep = self._is_over = True
-        if self._is_busy() and not self._is_closed:
-            self._send_now(deadline)
+        if self._is_busy() and not self._is_closed and self._sending.acquire(blocking=False):
+            try:
+                self._send_now(deadline)
+            finally:
+                self._sending.release()
         self._give_up()
 
     def _give_up(self) -> None:
@@ -189,24 +195,35 @@ class QueuedLines(Queued):
                 self._dropped.add()
             msg = f"The destination is closed. Make a new {type(self).__name__}."
             raise OSError(errno.EBADF, msg)
-        now_s = monotonic()
-        if now_s >= self._try_at and not self._send_now(now_s + _LATE_S):
-            self._try_at = monotonic() + _LATE_AGAIN_S
-            if self._is_over:
-                self._tell_of_losses()
+        # Who finds somebody at it may go: that one looks for messages again.
+        while self._sending.acquire(blocking=False):
+            try:
+                is_done = self._send_late()
+            finally:
+                self._sending.release()
+            if not (is_done and self._queue):
+                break
         return True
 
+    def _send_late(self) -> bool:
+        """Send what is queued; after the end, drop what cannot be sent. Say whether it is done."""
+        now_s = monotonic()
+        if now_s >= self._try_at:
+            if self._send_now(now_s + _LATE_S):
+                return True
+            self._try_at = monotonic() + _LATE_AGAIN_S
+        if self._is_over:
+            self._give_up()
+        return self._is_over
+
     def _send_now(self, deadline: float) -> bool:
-        """Do at once what the thread would; say whether all is safe."""
-        if not self._sending.acquire(blocking=False):
-            return True  # somebody is at it
+        """Do at once what the thread would, under `_sending`; say whether all is safe."""
         stops = self._stops
         self._stop(deadline)
         try:
             return self._send_all()
         finally:
             self._stops = stops
-            self._sending.release()
 
     def _complain(self, what: str) -> None:
         """Tell whoever still listens what the log cannot be told; the same only once."""

@@ -13,9 +13,10 @@ import pytest
 
 from eliot_etw import configure, log_message
 from eliot_etw.destinations import NatsDestination, RedisDestination
+from eliot_etw.destinations._engine import EngineDestination
 from eliot_etw.sources import NatsSource, RedisSource
 from tests import _services
-from tests._programs import run
+from tests._programs import run, run_forking
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
 FULL = ["block", "drop_new", "drop_old"]
@@ -97,6 +98,42 @@ def total(stats):
         sum(stats[name] for name in ("queued", "acknowledged", "dropped", "refused"))
         - stats["reports"]
     )
+
+
+class Shelf:
+    """An engine in memory, and the destination for it.
+
+    Attributes:
+        lines: What it has.
+        entered: Set when it is called.
+        open: It waits until this is set.
+    """
+
+    url = "a shelf"
+    errors = ()
+
+    def __init__(self):
+        self.lines = []
+        self.entered, self.open = threading.Event(), threading.Event()
+
+    def append(self, items):
+        self.entered.set()
+        assert self.open.wait(30)
+        self.lines += [item.line for item in items]
+        return 0
+
+    def close(self):
+        pass
+
+    def destination(self):
+        """Make a destination that adds messages to it."""
+        shelf = self
+
+        class ShelfDestination(EngineDestination):
+            def _open(self):
+                return shelf
+
+        return ShelfDestination(10, "block", 0.1, 0.1)
 
 
 class TestDelivers:
@@ -333,6 +370,26 @@ for number in range(1_000_000):
         assert found == list(range(len(found)))
         assert len(found) >= acknowledged
 
+    def test_late_and_nobody_there(self, engine, stream):
+        """What cannot be sent after the end is dropped, counted, and told, and only once tried."""
+        begin, rest = self.SCRIPT.split("from eliot_etw import destinations")
+        late = """
+atexit.register(lambda: print(json.dumps([destination.stats(), late])))
+atexit.register(lambda: [late.append(tell(n)) for n in range(10)])
+def tell(number):
+    failures = destination.stats()["failures"]
+    log(number)
+    return destination.stats()["failures"] > failures
+late = []
+"""
+        end = "from eliot_etw import destinations"
+        name = DESTINATIONS[engine].__name__
+        done = run(begin + late + end + rest + "\nlog(1)\n", name, AWAY[engine], stream, 0.1, 0)
+        stats, tried = json.loads(done.stdout.splitlines()[-1])
+        assert (stats["queued"], stats["dropped"], total(stats)) == (0, 11, 11)
+        assert tried == [True] + [False] * 9
+        assert ": 11 messages were not acknowledged in time" in done.stderr
+
     def test_close(self, engine, make, url, stream):
         """What is logged to one that is closed is a failure, and counted."""
         destination = make(url)
@@ -355,6 +412,21 @@ for number in range(1_000_000):
         assert destination.stats()["acknowledged"] == 2
         monkeypatch.undo()
         assert read(engine, url, stream) == [1, 2]
+
+
+def test_late_behind_a_thread_that_hangs():
+    """What is logged after the end is sent by the thread that still sends then."""
+    shelf = Shelf()
+    destination = shelf.destination()
+    destination({"number": 1})
+    assert shelf.entered.wait(30)
+    destination._finish(time.monotonic())
+    destination({"number": 2})
+    assert destination.stats()["queued"] == 1
+    shelf.open.set()
+    wait_for(lambda: destination.stats()["acknowledged"] == 1)
+    assert shelf.lines == [b'{"number":1}', b'{"number":2}']
+    assert (destination.stats()["dropped"], counted(destination)) == (1, 2)
 
 
 @posix
@@ -398,6 +470,60 @@ for child in children: child.join(); assert child.exitcode == 0
 """
         run(TestEnd.SCRIPT + program, DESTINATIONS[engine].__name__, url, stream, 60, 0)
         assert sorted(read(engine, url, stream)) == [0, 1, 2, 3]
+
+    NEEDS_A_FILE = """
+import os, sys, time
+from eliot_etw.destinations import BackgroundDestination, MemoryDestination
+from eliot_etw.destinations import NatsDestination, RedisDestination
+
+engine, path, there = sys.argv[1], sys.argv[2], sys.argv[2] + ".there"
+with open(path, "w") as file:
+    file.write("-----BEGIN NATS USER JWT-----\\n-----BEGIN USER NKEY SEED-----\\n")
+if engine == "redis":
+    url = "rediss://127.0.0.1:1/0?ssl_ca_certs=" + path
+    destination = RedisDestination(url, exit_timeout_s=0.1)
+else:
+    destination = NatsDestination("nats://127.0.0.1:1", credentials=path, exit_timeout_s=0.1)
+memory = MemoryDestination()
+later = BackgroundDestination(memory)
+destination({"number": 1})
+later({"number": 1})
+"""
+
+    def test_file_that_is_gone(self, engine, tmp_path):
+        """A child that cannot read what it needs tries again; those made later begin anew."""
+        if engine == "nats":
+            pytest.importorskip("nkeys")
+        program = """
+def work():
+    delivering = later._delivering
+    assert not delivering._lock.locked()
+    assert destination._engine is None
+    later({"number": 2})
+    assert later.flush(60)
+    assert later.stats()["delivered"] == 1
+    destination({"number": 2})
+    until = time.monotonic() + 60
+    while not destination.stats()["failures"]:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    assert destination._engine is None
+    os.rename(there, path)
+    while destination._engine is None:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    destination.close(0.1)
+    stats = destination.stats()
+    assert (stats["queued"], stats["dropped"]) == (0, 1), stats
+
+assert later.flush(60)
+os.rename(path, there)
+in_child(work)
+assert later.stats()["delivered"] == 1
+"""
+        done = run_forking(self.NEEDS_A_FILE + program, engine, tmp_path / "file")
+        assert f"No such file or directory: '{tmp_path / 'file'}'" in done.stderr
+        assert "Traceback" not in done.stderr
 
 
 class TestSettings:
