@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from itertools import chain
 from threading import Lock
 from time import monotonic
@@ -130,7 +130,8 @@ class Collector:
         try:
             return _made(settings, place, Lane, name, sink, folder, spec.lane, put_aside)
         except InvalidSettings:
-            sink.close(0.0)
+            with suppress(Exception):  # a sink of a user may raise anything
+                sink.close(0.0)
             raise
 
     def reload(self, settings: Settings) -> None:
@@ -198,8 +199,14 @@ class Collector:
         """Say which folders have messages for sinks that are no more."""
         known = set(map(_file_name, self.settings.sinks))
         for folder in (self.settings.state / "spool").glob("*"):
-            size = sum(file.stat().st_size for file in folder.glob("*.spool"))
-            if folder.name not in known and size > _EMPTY_SPOOL_BYTES:
+            # In one that is known, files come and go.
+            if folder.name in known:
+                continue
+            size = 0
+            for file in folder.glob("*.spool"):
+                with suppress(OSError):
+                    size += file.stat().st_size
+            if size > _EMPTY_SPOOL_BYTES:
                 log_message(
                     "collector:orphaned_spool", log_level="warning", folder=str(folder), bytes=size
                 )
@@ -228,6 +235,7 @@ class Collector:
             each.stop(timeout_s)
         self._pipeline.close()
         left = sum(lane.stop(max(0.0, until - monotonic())) for lane in lanes.values())
+        left += sum(len(waiting.batch) for waiting in chain.from_iterable(self._left.values()))
         for each in inputs.values():
             _close(each, max(1.0, until - monotonic()))
         if self._http is not None:

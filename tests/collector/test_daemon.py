@@ -14,6 +14,7 @@ from eliot_etw.collector._config import Spec, default_settings
 from eliot_etw.collector._daemon import Collector
 from eliot_etw.collector._lane import LaneOptions
 from eliot_etw.collector._routes import Route
+from eliot_etw.collector.sinks.jsonlines import JsonLinesSink
 from eliot_etw.exceptions import InvalidSettings
 from tests.collector._processes import lines_of, numbers_in, wait_until
 
@@ -237,6 +238,30 @@ class TestReload:
         assert "collector:orphaned_spool" in kinds
         assert figures_of(collector)["sink_up", "b"] == 1
 
+    def test_orphans_that_cannot_be_looked_at(self, start, settings, messages):
+        """What goes while it is looked for, or cannot be looked at, is no reason to fail."""
+        spool = settings.state / "spool"
+        for name in ("lines", "gone"):  # one that is known, and one that is not
+            (spool / name).mkdir(parents=True)
+            (spool / name / "x.spool").symlink_to("nowhere")
+        collector = start(settings)
+        collector.reload(settings)
+        kinds = [message["message_type"] for message in messages]
+        assert "collector:reloaded" in kinds
+        assert "collector:orphaned_spool" not in kinds
+
+    def test_sink_that_cannot_be_closed(self, collector, sender, settings, monkeypatch):
+        """If what stands before a sink cannot be made, and the sink raises, all is as before."""
+        monkeypatch.setattr(JsonLinesSink, "close", _fail)
+        folder = settings.state / "spool" / "new"
+        folder.write_text("")
+        new = jsonlines(settings.state / "new")
+        with pytest.raises(InvalidSettings, match=r"sinks\.new: .*exists"):
+            collector.reload(settings._replace(sinks={**settings.sinks, "new": new}))
+        assert collector.settings == settings
+        sender.ship(lines_of(1))
+        sender.wait_for_ack(1)
+
 
 def _can_be_reloaded(collector, settings):
     """Say whether the collector takes its settings again."""
@@ -247,7 +272,7 @@ def _can_be_reloaded(collector, settings):
     return not collector.report().problems
 
 
-def _fail(batch):
+def _fail(*_):
     raise OSError("down")
 
 
@@ -264,6 +289,28 @@ def test_pid(start, settings):
     assert int(pid.read_text()) == os.getpid()
     collector.stop(30)
     assert not pid.exists()
+
+
+def test_what_nobody_has_at_the_end(start, settings, monkeypatch, messages, shipper):
+    """What is left is told, also of a sink that could not be made anew."""
+    monkeypatch.setattr(_daemon, "_CHANGE_S", 0.1)
+    nowhere = {"url": "clickhouse://127.0.0.1:1/default"}
+    down = Spec("clickhouse", nowhere, LaneOptions(spool_bytes=0))
+    settings = settings._replace(sinks={"x": down})
+    collector = start(settings)
+    sender = shipper(collector.where()["inputs"][0])
+    sender.greet()
+    sender.ship(lines_of(5))
+    wait_until(lambda: figures_of(collector)["sink_waiting", "x"] == 5)
+    changed = Spec("clickhouse", nowhere, LaneOptions(spool_bytes=0, memory_bytes=1 << 20))
+    with monkeypatch.context() as patch:
+        patch.setattr(_daemon, "Lane", _fail)
+        with pytest.raises(InvalidSettings, match=r"sinks\.x: down"):
+            collector.reload(settings._replace(sinks={"x": changed}))
+    assert "neither new nor old" in collector.report().problems[0]
+    collector.stop(5)
+    told = [each for each in messages if each["message_type"] == "collector:stopped"]
+    assert told[0]["left"] == 5
 
 
 def test_down(collector, sender):
