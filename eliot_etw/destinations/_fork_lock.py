@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from _thread import allocate_lock, get_ident
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Final, final
 from weakref import WeakSet
@@ -25,7 +26,12 @@ class ForkLock:
     """
 
     def __init__(self, after_fork: Callable[[], object] = lambda: None) -> None:
-        """Make one that is free; `after_fork` is called in the parent when it is free again."""
+        """Make one that is free.
+
+        Args:
+            after_fork: Called in the parent when all are free again that the fork had, this one
+                among them. What it raises is of no concern.
+        """
         self.owner: int | None = None
         self._after_fork = after_fork
         self._lock = allocate_lock()
@@ -64,12 +70,13 @@ class ForkLock:
             # Several threads may fork at the same time, and only one of them has the lock.
             self._forking = thread
 
-    def _after_fork_in_parent(self) -> None:
-        """Go on."""
-        if self._forking == get_ident():
+    def _after_fork_in_parent(self) -> bool:
+        """Go on; say whether the fork had it."""
+        had_it = self._forking == get_ident()
+        if had_it:
             self._forking = None
             self._lock.release()
-            self._after_fork()
+        return had_it
 
 
 _all: WeakSet[ForkLock] = WeakSet()
@@ -81,8 +88,10 @@ def _before_fork() -> None:
 
 
 def _after_fork_in_parent() -> None:
-    for each in list(_all):
-        each._after_fork_in_parent()
+    # What one of them calls may take any other: first all are free.
+    for each in [each for each in list(_all) if each._after_fork_in_parent()]:
+        with suppress(Exception):
+            each._after_fork()
 
 
 if hasattr(os, "register_at_fork"):  # not on Windows

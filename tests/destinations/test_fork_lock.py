@@ -123,3 +123,21 @@ lock = ForkLock(lambda: heard.append(lock.take()))
 fork()
 assert heard == [True]
 """)
+
+
+def test_all_are_free_after_a_fork():
+    """Who hears of the fork may take any other lock, and may fail."""
+    forking("""
+heard = []
+
+def fail():
+    heard.append([lock.take() for lock in locks])
+    for lock in locks:
+        lock.release()
+    raise OSError("no")
+
+locks = [ForkLock(fail) for _ in range(3)]
+fork()
+assert heard == [[True] * 3] * 3, heard
+assert [lock.take() for lock in locks] == [True] * 3
+""")
