@@ -131,11 +131,12 @@ class BackgroundDestination(Queued, Wrapper):
         """Deliver what is queued, unless somebody is at it; say whether there was anything."""
         found = False
         # Who finds the lock taken may go: its holder looks for messages again after releasing it.
-        while self._queue and self._delivering.take():
+        # What is inside may fork, and then there is another lock in the child.
+        while self._queue and (delivering := self._delivering).take():
             try:
                 failed = self._deliver_some()
             finally:
-                self._delivering.release()
+                delivering.release()
             found = True
             self._has_given_up = False
             for message, error in failed:
@@ -198,16 +199,17 @@ class BackgroundDestination(Queued, Wrapper):
     def _tell_of_dropped(self) -> None:
         """Tell the destination inside what was dropped, now and then; it must not go unnoticed."""
         dropped = self._dropped_before()
-        if not dropped or not self._delivering.take():
+        if not dropped or not (delivering := self._delivering).take():
             return
         try:
             self._send(self._report_of(dropped))
-            self._told += dropped
+            if delivering is self._delivering:  # else this is a child that it forked
+                self._told += dropped
         except Exception:  # noqa: BLE001, S110 - it is tried again; its messages fail aloud
             pass
         finally:
             self._told_at = monotonic()
-            self._delivering.release()
+            delivering.release()
 
     # ---- the end -------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from contextlib import suppress
 import pytest
 
 from eliot_etw import FileDestination, add_destinations, log_message, logging_stats, start_action
-from eliot_etw.destinations import BackgroundDestination, MemoryDestination, _queued
+from eliot_etw.destinations import BackgroundDestination, MemoryDestination, _fork_lock, _queued
 from tests._programs import run, run_forking
 
 posix = pytest.mark.skipif(os.name != "posix", reason="this system is not POSIX")
@@ -708,11 +708,46 @@ else:
         memory = MemoryDestination()
         destination = make(memory)
         destination.close(60)
-        destination._delivering._before_fork()
+        _fork_lock._before_fork()
         destination({"number": 1})
         assert not memory.messages
-        destination._delivering._after_fork_in_parent()
+        _fork_lock._after_fork_in_parent()
         assert memory.messages == [{"number": 1}]
+
+    @pytest.mark.parametrize("what", ["message", "report"])
+    def test_by_what_is_inside(self, what):
+        """A destination may fork while it is called in the thread that logs, and return twice."""
+        if not hasattr(os, "fork"):
+            pytest.skip("this system has no fork()")
+        run_forking(
+            """
+            import sys
+            from eliot_etw.destinations import BackgroundDestination
+
+            children, seen = [], []
+
+            def inner(message):
+                seen.append(message["message_type"])
+                if message["message_type"] == sys.argv[1] and not children:
+                    children.append(os.fork())
+
+            destination = BackgroundDestination(inner)
+            destination.close(60)
+            if sys.argv[1] == "eliot:dropped":
+                destination._dropped.add()
+            destination({"message_type": "message"})
+            is_child = children == [0]
+            if not is_child:
+                assert os.waitpid(children[0], 0)[1] == 0
+            destination({"message_type": "last"})
+            assert destination.flush(60)
+            assert seen[-1] == "last"
+            assert destination._delivering.take()
+            if is_child:
+                os._exit(0)
+            """,
+            "eliot:dropped" if what == "report" else what,
+        )
 
     @posix
     def test_counts_begin_anew(self, path):
