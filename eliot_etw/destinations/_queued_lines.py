@@ -114,29 +114,32 @@ class QueuedLines(Queued):
     def _take(self, put: Callable[[list[bytes]], Any]) -> bool:
         """Take lines out of the queue to where they wait; say whether there were any."""
         lines: list[bytes] = []
-        size = 0
+        size = taken = 0
         self._is_taking = True
-        dropped = self._dropped_before()
-        if dropped:
-            lines.append(encode_line(self._report_of(dropped)))
-            self._told += dropped
-            self._told_at = monotonic()
-            self._reports += 1
-        popleft = self._queue.popleft
-        with suppress(IndexError):
-            while size < _MOST_BYTES and len(lines) < self._most_lines:
-                line = popleft()
-                lines.append(line)
-                size += len(line)
-        if lines:
-            self._has_given_up = False
-            try:
+        try:
+            dropped = self._dropped_before()
+            if dropped:
+                lines.append(encode_line(self._report_of(dropped)))
+            popleft = self._queue.popleft
+            with suppress(IndexError):
+                while size < _MOST_BYTES and len(lines) < self._most_lines:
+                    line = popleft()
+                    taken += 1
+                    lines.append(line)
+                    size += len(line)
+            if lines:
+                self._has_given_up = False
                 put(lines)
-            except BaseException:  # there is no memory to join them
-                for _ in lines:
-                    self._dropped.add()
-                raise
-        self._is_taking = False
+            if dropped:
+                self._told += dropped
+                self._told_at = monotonic()
+                self._reports += 1
+        except BaseException:  # there is no memory to join them
+            for _ in range(taken):
+                self._dropped.add()
+            raise
+        finally:
+            self._is_taking = False
         return bool(lines)
 
     # ---- the end -------------------------------------------------------------------------------

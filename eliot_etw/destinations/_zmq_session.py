@@ -134,7 +134,7 @@ class Session:
         if self._held is not None:
             try:
                 self.spool.append(*self._held)
-            except (SpoolFull, OSError):  # the disk may have room again, in a while
+            except (SpoolFull, OSError, MemoryError):  # there may be room again, in a while
                 return False
             self._held = None
         return True
