@@ -91,7 +91,8 @@ class EngineDestination(QueuedLines):
         self._sender = secrets.token_hex(16)
         self._number = 0
         self._calling = ForkLock()
-        # What was taken and is not settled; whoever takes it from here says what became of it.
+        # What was taken and is not settled; whoever does that counts first what became of it, so
+        # that all is counted when there is none.
         self._under_way: list[Item] = []
         self._settling = Lock()
         self._counts = dict.fromkeys(("acknowledged", "refused", "repeated", "failures"), 0)
@@ -138,9 +139,11 @@ class EngineDestination(QueuedLines):
             return self._hold(str(error) if isinstance(error, told) else repr(error))
         self._pause_s = _FIRST_PAUSE_S
         self._complaint = ""
-        if self._settle():
-            self._counts["acknowledged"] += len(items) - len(refused)
-            self._counts["refused"] += len(refused)
+        with self._settling:
+            if self._under_way:  # nobody has given them up
+                self._counts["acknowledged"] += len(items) - len(refused)
+                self._counts["refused"] += len(refused)
+                self._under_way = []
         return None
 
     def _hold(self, why: str) -> None:
@@ -153,20 +156,16 @@ class EngineDestination(QueuedLines):
         self._bell.acquire(timeout=pause_s)
         self._pause_s = min(2 * self._pause_s, _LONGEST_PAUSE_S)
 
-    def _settle(self) -> list[Item]:
-        """Take what is under way, to say what became of it; nothing if somebody else has."""
-        with self._settling:
-            items, self._under_way = self._under_way, []
-        return items
-
     # ---- the end -------------------------------------------------------------------------------
 
     def _is_busy(self) -> bool:
         return bool(self._queue) or self._is_taking or bool(self._under_way)
 
     def _give_up(self) -> None:
-        for _ in self._settle():
-            self._dropped.add()
+        with self._settling:
+            for _ in self._under_way:
+                self._dropped.add()
+            self._under_way = []
         super()._give_up()
 
     def stats(self) -> dict[str, int]:

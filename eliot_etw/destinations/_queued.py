@@ -237,7 +237,7 @@ class Queued(ABC):
         """Say how many messages were dropped that the log is to be told of now; mostly none."""
         dropped = self._all_dropped() - self._told
         is_due = self._is_over or monotonic() >= self._told_at + _BETWEEN_REPORTS_S
-        return dropped if is_due else 0
+        return max(0, dropped) if is_due else 0
 
     def _all_dropped(self) -> int:
         """How many messages were dropped so far."""

@@ -316,9 +316,10 @@ class ZmqDestination(QueuedLines):
         return not lost and not left
 
     def _all_dropped(self) -> int:
-        session = self._session
+        # Read at one moment, as a run that ends meanwhile goes from the one to the other.
+        session, totals = self._session, self._totals
         now = 0 if session is None else session.spool.dropped
-        return self._dropped.value + self._totals["dropped"] + now
+        return self._dropped.value + totals["dropped"] + now
 
     def stats(self) -> dict[str, int]:
         """Count messages, in this process.
@@ -334,8 +335,8 @@ class ZmqDestination(QueuedLines):
             collector was found again; ``garbage``: answers that made no sense;
             ``system_errors``: how often the system had no files, threads or memory for us.
         """
-        counts = dict(self._totals)
-        session = self._session
+        session, totals = self._session, self._totals  # at one moment, as above
+        counts = dict(totals)
         held = 0
         if session is not None:
             now = session.stats()

@@ -414,6 +414,40 @@ late = []
         assert read(engine, url, stream) == [1, 2]
 
 
+def test_counted_before_it_is_done():
+    """When nothing is under way any more, all of it is counted."""
+    shelf, busy = Shelf(), []
+    destination = shelf.destination()
+
+    class Counts(dict):
+        def __setitem__(self, name, value):
+            busy.append(destination._is_busy())
+            super().__setitem__(name, value)
+
+    class Dropped:
+        value = 0
+
+        def add(self):
+            busy.append(destination._is_busy())
+            self.value += 1
+
+    destination._counts = Counts(destination._counts)
+    shelf.open.set()
+    destination({"number": 1})
+    assert destination.flush(60)
+    assert destination.stats()["acknowledged"] == 1
+    shelf.open.clear()
+    shelf.entered.clear()
+    destination._dropped = Dropped()
+    destination({"number": 2})
+    assert shelf.entered.wait(30)
+    destination._finish(time.monotonic())
+    assert destination.stats()["dropped"] == 1
+    assert len(busy) > 2
+    assert all(busy)
+    shelf.open.set()
+
+
 def test_late_behind_a_thread_that_hangs():
     """What is logged after the end is sent by the thread that still sends then."""
     shelf = Shelf()

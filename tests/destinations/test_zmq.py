@@ -23,6 +23,7 @@ from eliot_etw.destinations import LevelFilter, ZmqDestination, _zmq_session
 from eliot_etw.destinations._zmq_link import Address, Link
 from eliot_etw.exceptions import InvalidSettings, MissingDependency
 from eliot_etw.shipping._protocol import Ack, Batch, Bye, Hello, LevelRule, LevelsInForce
+from eliot_etw.shipping._spool import MemorySpool
 from tests._collector import Collector, free_endpoint, levels
 from tests._programs import run, run_forking
 
@@ -619,6 +620,78 @@ add_destinations(destination)
         assert destination.flush(60)
         assert collector.numbers() == [2]
         assert counted(destination) == 2
+
+    def test_counted_while_it_ends(self, make):
+        """What is given up meanwhile is counted once, and told as that."""
+        destination = make(free_endpoint())
+
+        class Ending:
+            """How many were dropped before; a run ends when that is read."""
+
+            @property
+            def value(self):
+                destination._end_session()
+                return 0
+
+        class EndingTotals(dict):
+            def __iter__(self):
+                return iter(self.keys())
+
+            def keys(self):
+                destination._end_session()
+                return super().keys()
+
+        destination._queue.append(b'{"number":1}\n')
+        destination._step()
+        destination._totals = EndingTotals(destination._totals)
+        assert counted(destination) == 1
+        destination._queue.append(b'{"number":2}\n')
+        destination._step()
+        dropped, destination._dropped = destination._dropped, Ending()
+        assert destination._all_dropped() == 1
+        destination._dropped = dropped
+        assert counted(destination) == 2
+
+    def test_no_memory_in_the_spool(self, make, start, monkeypatch):
+        """What the spool has no memory for is held until it has some."""
+        collector = start()
+        destination = make(collector.endpoint)
+        append = MemorySpool.append
+        errors = [MemoryError(), MemoryError()]
+
+        def refuse_twice(spool, *arguments):
+            if errors:
+                raise errors.pop()
+            return append(spool, *arguments)
+
+        monkeypatch.setattr(MemorySpool, "append", refuse_twice)
+        log(destination, 1)
+        assert destination.flush(60)
+        assert not errors
+        stats = destination.stats()
+        assert (stats["acknowledged"], stats["dropped"], stats["system_errors"]) == (1, 0, 0)
+        assert collector.numbers() == [1]
+
+    def test_no_memory_for_a_report(self, make, start, monkeypatch):
+        """A report that could not be put in is made again, with what was dropped then."""
+        collector = start()
+        destination = make(collector.endpoint)
+        put = _zmq_session.Session.put
+        errors = [MemoryError(), MemoryError()]
+
+        def refuse_twice(session, lines):
+            if errors:
+                raise errors.pop()
+            put(session, lines)
+
+        monkeypatch.setattr(_zmq_session.Session, "put", refuse_twice)
+        log(destination, 1)
+        wait_for(lambda: not errors)
+        wait_for(lambda: destination.stats()["reports"] == 1)
+        assert destination.flush(60)
+        assert destination.stats()["dropped"] == 1
+        assert counted(destination) == 1
+        assert [message["dropped"] for message in collector.messages()] == [1]
 
 
 class TestSignals:
