@@ -74,7 +74,11 @@ def only_one_has(path: str) -> Iterator[None]:
         OSError: If it can be neither made nor opened.
     """
     if not os.path.exists(path):  # on Windows, one that another has cannot be opened to make it
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        try:
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        except PermissionError:
+            if not os.path.exists(path):  # else another has just made it, and has it
+                raise
     with nobody_writes(path):
         yield
 
