@@ -377,6 +377,8 @@ for number in range(1_000_000):
 atexit.register(lambda: print(json.dumps([destination.stats(), late])))
 atexit.register(lambda: [late.append(tell(n)) for n in range(10)])
 def tell(number):
+    while destination._sending.locked():  # a thread that the end did not wait for
+        time.sleep(0.01)
     failures = destination.stats()["failures"]
     log(number)
     return destination.stats()["failures"] > failures
