@@ -262,7 +262,7 @@ def head_of(line: bytes) -> Head:
     """Read what a message says of itself; `NO_HEAD` of a line that is no JSON object."""
     try:
         return _HEADS.decode(line)
-    except (DecodeError, RecursionError):
+    except (DecodeError, ValueError, RecursionError):  # ValueError: text that is no UTF-8
         # Most are a field of another type than ours, or something that only Python's json reads.
         return _careful_head(line)
 

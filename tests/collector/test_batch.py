@@ -70,6 +70,33 @@ class TestHead:
         """What is no JSON object has no head."""
         assert head_of(line) is NO_HEAD
 
+    @pytest.mark.parametrize("name", [b"task_uuid", b"message_type", b"log_level", b"other"])
+    def test_no_text(self, name):
+        """Nor has one with a text that is no UTF-8, unless nobody looks at that."""
+        line = b'{"%s":"\x9a"}' % name
+        assert (head_of(line) is NO_HEAD) == (name != b"other")
+
+    @given(st.data())
+    def test_any_bytes(self, data):
+        """Whatever bytes are in a line, it has a head or none; nothing is raised."""
+        line = bytearray(
+            json.dumps(
+                {
+                    "task_uuid": "x",
+                    "task_level": [1, 2],
+                    "timestamp": 1.5,
+                    "action_type": "a",
+                    "action_status": "started",
+                    "log_level": data.draw(st.sampled_from(["info", 10, None, [], 2**70])),
+                    "message_type": data.draw(st.text()),
+                }
+            ).encode()
+        )
+        for _ in range(data.draw(st.integers(0, 3))):
+            at = data.draw(st.integers(0, len(line) - 1))
+            line[at : at + data.draw(st.integers(0, 2))] = data.draw(st.binary(max_size=3))
+        head_of(bytes(line))
+
     @pytest.mark.parametrize(
         "line",
         [
