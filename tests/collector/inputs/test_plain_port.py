@@ -6,6 +6,7 @@ import struct
 import sys
 import time
 from contextlib import ExitStack, suppress
+from itertools import count
 
 import pytest
 
@@ -267,22 +268,25 @@ def test_gone_before_an_answer(tmp_path):
 def test_answers_at_once(strangers):
     """An answer to one does not wait until all others were heard."""
     one, two = strangers.connect(framed(b"1")), strangers.connect(framed(b"2"))
-    strangers.hear_until(lambda found: len(found) == 2)
-    for its in (one, two):
-        its.sendall(framed(b"again"))
-    waiting = []
-    for received in strangers.port.receive(30):
-        waiting.append(received)
-        if len(waiting) == 1:
-            strangers.port.send(received.route, b"answer")
-        else:
-            answered = one if bytes(waiting[0].route) < bytes(received.route) else two
-            answered.settimeout(30)
+    routes = {each.route: each.data for each in strangers.hear_until(lambda all_: len(all_) == 2)}
+    answers = map(b"answer %d".__mod__, count())
+
+    def is_answered_before_the_other():
+        for its in (one, two):
+            its.sendall(framed(b"again"))
+        answer, first = next(answers), None
+        for received in strangers.port.receive(30):
+            if first is None:
+                first = one if routes[received.route] == b"1" else two
+                strangers.port.send(received.route, answer)
+                continue
             said = b""
-            while not said.endswith(framed(b"answer")):
-                said += answered.recv(1 << 20)
-            break
-    assert len(waiting) >= 1
+            while framed(answer) not in said:
+                said += first.recv(1 << 20)
+            return True
+        return False  # only one was there to be heard
+
+    wait_until(is_answered_before_the_other)
 
 
 class TestListen:
