@@ -55,6 +55,29 @@ def sender(collector, shipper):
     return sender
 
 
+NOWHERE = {"url": "clickhouse://127.0.0.1:1/default"}
+
+
+@pytest.fixture
+def holding(start, settings, shipper):
+    """Return a function that starts a collector whose sink x is down, with 5 messages in memory.
+
+    With it come its settings, and who sent them.
+    """
+
+    def holding(**others):
+        down = Spec("clickhouse", NOWHERE, LaneOptions(spool_bytes=0))
+        changed = settings._replace(sinks={"x": down, **others})
+        collector = start(changed)
+        sender = shipper(collector.where()["inputs"][0])
+        sender.greet()
+        sender.ship(lines_of(5))
+        wait_until(lambda: figures_of(collector)["sink_waiting", "x"] == 5)
+        return changed, collector, sender
+
+    return holding
+
+
 def jsonlines(path, **lane):
     return Spec("jsonlines", {"path": str(path)}, LaneOptions(**lane))
 
@@ -132,20 +155,13 @@ class TestReload:
         assert numbers_in(settings.state / "messages.jsonl") == [1]
 
     @pytest.mark.parametrize("is_broken_first", [False, True])
-    def test_what_waited_in_memory(self, start, settings, tmp_path, shipper, is_broken_first):
+    def test_what_waited_in_memory(self, holding, tmp_path, is_broken_first):
         """What a sink without a disk had not stored is given to the one in its place, first.
 
         What comes later must not be stored before: what came earlier would be taken for repeated,
         when its sender sends it again.
         """
-        nowhere = {"url": "clickhouse://127.0.0.1:1/default"}
-        down = Spec("clickhouse", nowhere, LaneOptions(spool_bytes=0))
-        settings = settings._replace(sinks={"x": down})
-        collector = start(settings)
-        sender = shipper(collector.where()["inputs"][0])
-        sender.greet()
-        sender.ship(lines_of(5))
-        wait_until(lambda: figures_of(collector)["sink_waiting", "x"] == 5)
+        settings, collector, sender = holding()
         up = jsonlines(tmp_path / "log")
         if is_broken_first:
             with pytest.raises(InvalidSettings, match=r"sinks\.y: "):
@@ -155,16 +171,10 @@ class TestReload:
         sender.wait_for_ack(10)
         assert numbers_in(tmp_path / "log") == [*range(1, 11)]
 
-    def test_what_waited_for_a_sink_that_is_no_more(self, start, settings, tmp_path, shipper):
+    def test_what_waited_for_a_sink_that_is_no_more(self, holding, tmp_path):
         """What nobody wants any more holds up no sender, and is counted."""
-        nowhere = {"url": "clickhouse://127.0.0.1:1/default"}
-        down = Spec("clickhouse", nowhere, LaneOptions(spool_bytes=0))
         other = jsonlines(tmp_path / "log")
-        collector = start(settings._replace(sinks={"x": down, "other": other}))
-        sender = shipper(collector.where()["inputs"][0])
-        sender.greet()
-        sender.ship(lines_of(5))
-        wait_until(lambda: figures_of(collector)["sink_waiting", "x"] == 5)
+        settings, collector, sender = holding(other=other)
         collector.reload(settings._replace(sinks={"other": other}))
         sender.wait_for_ack(5)
         assert figures_of(collector)["left_behind",] == 5
@@ -292,18 +302,11 @@ def test_pid(start, settings):
     assert not pid.exists()
 
 
-def test_what_nobody_has_at_the_end(start, settings, monkeypatch, messages, shipper):
+def test_what_nobody_has_at_the_end(holding, monkeypatch, messages):
     """What is left is told, also of a sink that could not be made anew."""
     monkeypatch.setattr(_daemon, "_CHANGE_S", 0.1)
-    nowhere = {"url": "clickhouse://127.0.0.1:1/default"}
-    down = Spec("clickhouse", nowhere, LaneOptions(spool_bytes=0))
-    settings = settings._replace(sinks={"x": down})
-    collector = start(settings)
-    sender = shipper(collector.where()["inputs"][0])
-    sender.greet()
-    sender.ship(lines_of(5))
-    wait_until(lambda: figures_of(collector)["sink_waiting", "x"] == 5)
-    changed = Spec("clickhouse", nowhere, LaneOptions(spool_bytes=0, memory_bytes=1 << 20))
+    settings, collector, _ = holding()
+    changed = Spec("clickhouse", NOWHERE, LaneOptions(spool_bytes=0, memory_bytes=1 << 20))
     with monkeypatch.context() as patch:
         patch.setattr(_daemon, "Lane", _fail)
         with pytest.raises(InvalidSettings, match=r"sinks\.x: down"):
